@@ -1,0 +1,269 @@
+// SPDX-License-Identifier: MIT
+#include "dirtyring/source/ring_source.hpp"
+
+#include <algorithm>
+#include <cerrno>
+#include <chrono>
+#include <utility>
+
+namespace dirtyring {
+
+namespace {
+
+using Clock = std::chrono::steady_clock;
+
+std::uint64_t nanoseconds_since(Clock::time_point start) {
+    return static_cast<std::uint64_t>(
+        std::chrono::duration_cast<std::chrono::nanoseconds>(Clock::now() - start).count());
+}
+
+// The soft limit of a ring, at the least: KVM_DIRTY_RING_RSVD_ENTRIES are kept free, and on Intel
+// the 512 of the page-modification log, with which a ring has at least 1,024
+// (virt/kvm/dirty_ring.c, kvm_dirty_ring_get_rsvd_entries).
+std::uint32_t least_soft_limit(std::uint32_t size) {
+    const std::uint32_t reserved = size < 1024 ? 64 : 64 + 512;
+    return size > reserved ? size - reserved : 1;
+}
+
+}  // namespace
+
+RingSource::RingSource(const kvm::Fd& vm, const MemoryMap& map)
+    : vm_(kvm::Vm::adopt(vm.ref())), handle_(vm), pending_(map) {}
+
+std::size_t RingSource::add(Ring ring) {
+    const std::lock_guard lock(mutex_);
+    readers_.push_back({.ring = std::move(ring), .statistics = {}});
+    return readers_.size() - 1;
+}
+
+std::size_t RingSource::rings() const {
+    const std::lock_guard lock(mutex_);
+    return readers_.size();
+}
+
+RingStatistics RingSource::statistics(std::size_t ring) const {
+    const std::lock_guard lock(mutex_);
+    return readers_[ring].statistics;
+}
+
+RingSourceStatistics RingSource::statistics() const {
+    const std::lock_guard lock(mutex_);
+    return statistics_;
+}
+
+std::uint32_t RingSource::take(Reader& reader) {
+    const Taken taken = pending_.take(reader.ring);
+    RingStatistics& statistics = reader.statistics;
+    statistics.entries += taken.entries;
+    statistics.fresh += taken.fresh;
+    statistics.largest_fill = std::max(statistics.largest_fill, taken.entries);
+    reader.unreset += taken.entries;
+    return taken.entries;
+}
+
+void RingSource::harvest() {
+    const Clock::time_point start = Clock::now();
+    for (Reader& reader : readers_) {
+        if (reader.step != Step::in) {
+            // Which entries come first is not to be seen while the vCPU runs. They wait until its
+            // ring is full.
+            loss_ |= reader.ring.out_of_step() || !reader.ring.peek(1).empty();
+            continue;
+        }
+        const std::uint32_t taken = take(reader);
+        if (taken == reader.ring.size()) {
+            // The soft limit keeps a working kernel from ever filling the last places.
+            reader.step = Step::lost;
+        }
+        if (reader.unreset >= reader.ring.size()) {
+            // No ring holds as many: some were written over others.
+            ++reader.statistics.overruns;
+            loss_ = true;
+        }
+    }
+    statistics_.harvest_nanoseconds += nanoseconds_since(start);
+}
+
+Result<void> RingSource::settle() {
+    const Clock::time_point start = Clock::now();
+    Result<ResetReport> report = handle_.settle(pending_);
+    if (!report) {
+        return fail(std::move(report.error()));
+    }
+    statistics_.reset_nanoseconds += nanoseconds_since(start);
+    statistics_.short_resets += report->short_return ? 1U : 0U;
+    loss_ |= report->suspect();
+    for (Reader& reader : readers_) {
+        // ResetReport::missing is not enough: what one ring lacks there, another may have too much,
+        // having lacked it before.
+        if (reader.ring.reset_pending()) {
+            loss_ = true;  // released and not re-armed, until ring_full cures it
+        } else {
+            reader.unreset = 0;
+        }
+    }
+    return {};
+}
+
+Result<void> RingSource::harvest_and_settle() {
+    harvest();
+    return settle();
+}
+
+Result<void> RingSource::drain() {
+    const std::lock_guard lock(mutex_);
+    return harvest_and_settle();
+}
+
+Result<void> RingSource::rearm_all() const {
+    // Turning a slot's logging off and on write-protects all of it (arch/x86/kvm/x86.c,
+    // kvm_mmu_slot_apply_flags): the one way to arm pages whose entries are gone.
+    for (const MemorySlot& slot : pending_.memory().slots()) {
+        for (const std::uint32_t flags :
+             {std::uint32_t{0}, std::uint32_t{KVM_MEM_LOG_DIRTY_PAGES}}) {
+            kvm_userspace_memory_region region{};
+            region.slot = slot.slot;
+            region.flags = flags;
+            region.guest_phys_addr = slot.guest_address;
+            region.memory_size = slot.size;
+            // SAFETY: the slot's own memory again; only its flags change.
+            region.userspace_addr = reinterpret_cast<std::uintptr_t>(slot.host);
+            Result<void> changed = vm_.set_user_memory_region(region);
+            if (!changed) {
+                return changed;
+            }
+        }
+    }
+    return {};
+}
+
+Result<Pages> RingSource::collect(DirtySet storage) {
+    const std::lock_guard lock(mutex_);
+    Result<void> settled = harvest_and_settle();
+    if (settled && loss_) {
+        settled = rearm_all();
+    }
+    if (!settled) {
+        return fail(std::move(settled.error()));
+    }
+    ++statistics_.collects;
+    statistics_.stale += pending_.stale();
+    statistics_.everything += loss_ ? 1U : 0U;
+    storage.prepare(pending_.memory());
+    Harvest harvested = std::exchange(pending_, Harvest(std::move(storage)));
+    Result<Pages> pages = handle_.reset(std::move(harvested));  // settled: no further call
+    if (pages && loss_) {
+        pages->mark_everything();
+    }
+    loss_ = false;
+    return pages;
+}
+
+void RingSource::find_step(Reader& reader, VcpuStopped stopped) {
+    std::uint32_t runs = 0;
+    std::uint32_t passed = 0;
+    std::uint32_t taken = 0;
+    for (std::uint32_t run = 1; run != 0; taken += run) {
+        passed += reader.ring.skip_to_logged(stopped);
+        run = take(reader);
+        runs += run != 0 ? 1U : 0U;
+    }
+    if (reader.step == Step::blank && runs == 1 && taken < reader.ring.size()) {
+        // All that was logged since the ring was blank, in one piece: the reader stands at its end,
+        // where the kernel does, and the places before it are those of the lost entries.
+        reader.step = Step::in;
+        reader.statistics.lost += passed;
+        return;
+    }
+    if (runs != 0) {
+        ++reader.statistics.overruns;
+        loss_ = true;
+    }
+    reader.step = Step::blank;
+}
+
+// For places that were offered: that it takes none is believed the second time. A signal that
+// cannot be blocked may have ended the first before it took any.
+Result<std::uint32_t> RingSource::reset_offered() const {
+    Result<std::uint32_t> reset = handle_.reset_once();
+    return reset && *reset == 0 ? handle_.reset_once() : reset;
+}
+
+// Brings the kernel's reset to where the reader is; gives how many places it was behind. Where the
+// kernel wrote over entries that were released and not yet reset, or the reader passed places by,
+// these stand behind the reader with their flags clear, and no reset gets past them. The ring must
+// have been read and settled.
+Result<std::uint32_t> RingSource::align_reset(Reader& reader, VcpuStopped stopped) {
+    const std::uint32_t all_but_next = reader.ring.size() - 1;
+    reader.ring.offer_behind(all_but_next, stopped);
+    Result<std::uint32_t> reset = reset_offered();
+    const std::uint32_t taken = reader.ring.withdraw_behind(all_but_next, stopped);
+    if (!reset) {
+        return reset;
+    }
+    reader.unreset = 0;
+    return taken;
+}
+
+// Full, says the kernel, though every entry has been reset and none is logged: it is ahead by at
+// least the soft limit, at a place that only its next entry will show. Gives it as many empty
+// places as it has surely used.
+Result<void> RingSource::push_on(Reader& reader, VcpuStopped stopped) {
+    const std::uint32_t used = least_soft_limit(reader.ring.size());
+    reader.ring.offer_ahead(used, stopped);
+    Result<std::uint32_t> reset = reset_offered();
+    if (!reset) {
+        return fail(std::move(reset.error()));
+    }
+    if (*reset == 0) {
+        return fail({ENOTRECOVERABLE, "RingSource::ring_full",
+                     "the kernel calls the ring full and takes nothing from it",
+                     "make sure that it is this vCPU's ring, that the vCPU is of the VM given to "
+                     "RingSource, and that nothing else reads the ring"});
+    }
+    if (reader.step == Step::in) {
+        ++reader.statistics.overruns;
+    }
+    reader.step = Step::blank;
+    reader.statistics.lost += used;
+    loss_ = true;
+    return {};
+}
+
+Result<void> RingSource::ring_full(std::size_t number) {
+    const std::lock_guard lock(mutex_);
+    const VcpuStopped stopped;  // in its exit for as long as this call takes
+    Reader& reader = readers_[number];
+    const std::uint64_t before = reader.statistics.entries;
+    const bool repeated = std::exchange(reader.empty_mark, no_mark) == before;
+    ++reader.statistics.full_exits;
+
+    const bool out_of_step = reader.step != Step::in;
+    if (out_of_step) {
+        find_step(reader, stopped);
+    }
+    Result<void> done = harvest_and_settle();
+    if (!done) {
+        return done;
+    }
+    if (reader.step == Step::lost) {
+        reader.step = Step::blank;  // that harvest read every place, and the vCPU logged none since
+    }
+    // A full ring with nothing in it once may mean that another thread was faster. Twice does not.
+    const bool stuck = repeated && reader.statistics.entries == before;
+    if (out_of_step || stuck) {
+        const Result<std::uint32_t> behind = align_reset(reader, stopped);
+        if (!behind) {
+            return fail(behind.error());
+        }
+        if (stuck && *behind == 0) {
+            done = push_on(reader, stopped);
+        }
+    }
+    if (done) {
+        reader.empty_mark = reader.statistics.entries;
+    }
+    return done;
+}
+
+}  // namespace dirtyring
