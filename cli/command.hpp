@@ -1,0 +1,48 @@
+// SPDX-License-Identifier: MIT
+//
+// The subcommands. Each is one file, with its options, its manual and what it does; main.cpp lists
+// them.
+#pragma once
+
+#include <CLI/CLI.hpp>
+#include <functional>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "dirtyring/error.hpp"
+
+namespace dirtyring::cli {
+
+struct Command {
+    CLI::App* app;
+    /// After the command line has been parsed. What is wrong with it is thrown as
+    /// CLI::ParseError; all other errors are values.
+    std::function<Result<void>()> run;
+};
+
+[[nodiscard]] Command add_probe(CLI::App& parent);
+[[nodiscard]] Command add_run(CLI::App& parent);
+[[nodiscard]] Command add_report(CLI::App& parent);
+
+/// Throws CLI::ValidationError where two of the files, each an option's name and its value, have
+/// the same name.
+void require_different(const std::vector<std::pair<std::string, std::string>>& files);
+
+/// An option whose text `store` takes: void(Result) of a text; its error is one of usage.
+template <typename Store>
+CLI::Option* add_parsed(CLI::App& app, const std::string& name, const std::string& argument,
+                        const std::string& about, Store store) {
+    return app
+        .add_option_function<std::string>(
+            name,
+            [name, store](const std::string& text) {
+                if (Result<void> stored = store(text); !stored) {
+                    throw CLI::ValidationError(name, stored.error().message());
+                }
+            },
+            about)
+        ->type_name(argument);
+}
+
+}  // namespace dirtyring::cli
