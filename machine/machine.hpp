@@ -5,10 +5,10 @@
 // on, tells when a ring is full, and can hold its vCPUs still. The ring is read through vcpu(i),
 // the log through vm().
 //
-//     Result<std::vector<std::byte>> file = machine::read_file("guests/hello");
-//     Result<std::unique_ptr<Machine>> made = Machine::create({.vcpus = 2}, {"guests/hello",
-//     *file}, {}); Machine& machine = **made; machine.start(); for (const End& end :
-//     machine.wait_done()) { ... }
+//     const auto file = machine::read_file("guests/hello");
+//     const auto machine = Machine::create({.vcpus = 2}, {"guests/hello", *file}, {});
+//     (*machine)->start();
+//     for (const End& end : (*machine)->wait_done()) { ... }
 //
 // Signals: to get a vCPU out of the guest its thread is sent SIGUSR1. The first machine installs a
 // handler for it that does nothing; a program that uses machines must not use SIGUSR1 for anything

@@ -4,15 +4,14 @@
 //
 // Caveats, before anything else:
 //  - A page named here may be written again, unlogged, until KVM_RESET_DIRTY_RINGS has taken its
-//  entry. Read a
-//    page's content only after that reset, or while every vCPU is stopped. Harvest and ResetHandle
-//    (harvest.hpp) make the wrong order fail to compile; at this level it is the caller's duty.
+//    entry. Read a page's content only after that reset, or while every vCPU is stopped. Harvest
+//    and ResetHandle (harvest.hpp) make the wrong order fail to compile; at this level it is the
+//    caller's duty.
 //  - A ring has one reader at a time. The vCPU may run meanwhile: reader and kernel meet only in
-//  the flags.
-//  - Some kernels push past the end of a full ring and lose entries ("overrun", docs/caveats.md). A
-//  sweep that
-//    gives exactly size() entries, or RING_FULL with nothing to peek at, is the sign; RingSource
-//    cures it.
+//    the flags.
+//  - Some kernels push past the end of a full ring and lose entries ("overrun", docs/caveats.md).
+//    A sweep that gives exactly size() entries, or RING_FULL with nothing to peek at, is the sign;
+//    RingSource cures it.
 #pragma once
 
 #include <linux/kvm.h>
