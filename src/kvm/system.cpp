@@ -33,6 +33,31 @@ std::string open_remedy(int code) {
 
 }  // namespace
 
+Result<int> System::api_version() const {
+    return value({KVM_GET_API_VERSION, "KVM_GET_API_VERSION"});
+}
+
+Result<int> System::check_extension(int capability) const {
+    return value({KVM_CHECK_EXTENSION, "KVM_CHECK_EXTENSION"},
+                 static_cast<std::uint64_t>(capability));
+}
+
+Result<int> System::recommended_vcpus() const {
+    return check_extension(KVM_CAP_NR_VCPUS);
+}
+
+Result<int> System::max_vcpus() const {
+    return check_extension(KVM_CAP_MAX_VCPUS);
+}
+
+Result<int> System::max_vcpu_id() const {
+    return check_extension(KVM_CAP_MAX_VCPU_ID);
+}
+
+Result<int> System::memory_slots() const {
+    return check_extension(KVM_CAP_NR_MEMSLOTS);
+}
+
 Result<System> System::open(const char* path) {
     const int fd = sys::open(path, O_RDWR | O_CLOEXEC);
     if (fd < 0) {
@@ -59,6 +84,26 @@ Result<std::size_t> System::vcpu_mmap_size() const {
 }
 
 #if defined(__x86_64__)
+
+Result<std::vector<kvm_cpuid_entry2>> System::get_supported_cpuid() const {
+    return out_array<kvm_cpuid_entry2, abi::CpuidHeader>(
+        {abi::get_supported_cpuid, "KVM_GET_SUPPORTED_CPUID"}, abi::max_cpuid_entries);
+}
+
+Result<std::vector<kvm_cpuid_entry2>> System::get_emulated_cpuid() const {
+    return out_array<kvm_cpuid_entry2, abi::CpuidHeader>(
+        {abi::get_emulated_cpuid, "KVM_GET_EMULATED_CPUID"}, abi::max_cpuid_entries);
+}
+
+Result<std::vector<std::uint32_t>> System::get_msr_index_list() const {
+    return out_array<std::uint32_t, abi::MsrListHeader>(
+        {abi::get_msr_index_list, "KVM_GET_MSR_INDEX_LIST"}, 0);
+}
+
+Result<std::vector<std::uint32_t>> System::get_msr_feature_index_list() const {
+    return out_array<std::uint32_t, abi::MsrListHeader>(
+        {abi::get_msr_feature_index_list, "KVM_GET_MSR_FEATURE_INDEX_LIST"}, 0);
+}
 
 Result<std::vector<kvm_msr_entry>> System::get_msrs(std::span<const std::uint32_t> indices) const {
     const std::vector<kvm_msr_entry> entries = msr_entries(indices);

@@ -39,6 +39,39 @@ Result<void> check_one_reg(const char* call, std::uint64_t id, std::size_t bytes
 
 }  // namespace
 
+Result<void> Vcpu::clear_signal_mask() const {
+    return command({abi::set_signal_mask, "KVM_SET_SIGNAL_MASK"});
+}
+
+Result<kvm_mp_state> Vcpu::get_mp_state() const {
+    return out<kvm_mp_state>({KVM_GET_MP_STATE, "KVM_GET_MP_STATE"});
+}
+
+Result<void> Vcpu::set_mp_state(const kvm_mp_state& state) const {
+    return set<kvm_mp_state>({KVM_SET_MP_STATE, "KVM_SET_MP_STATE"}, state);
+}
+
+Result<kvm_vcpu_events> Vcpu::get_vcpu_events() const {
+    return out<kvm_vcpu_events>({KVM_GET_VCPU_EVENTS, "KVM_GET_VCPU_EVENTS"});
+}
+
+Result<void> Vcpu::set_vcpu_events(const kvm_vcpu_events& events) const {
+    return set<kvm_vcpu_events>({KVM_SET_VCPU_EVENTS, "KVM_SET_VCPU_EVENTS"}, events);
+}
+
+Result<void> Vcpu::set_guest_debug(const kvm_guest_debug& debug) const {
+    return set<kvm_guest_debug>({KVM_SET_GUEST_DEBUG, "KVM_SET_GUEST_DEBUG"}, debug);
+}
+
+Result<std::vector<std::uint64_t>> Vcpu::get_reg_list() const {
+    return out_array<std::uint64_t, abi::RegListHeader>({abi::get_reg_list, "KVM_GET_REG_LIST"},
+                                                        512);
+}
+
+Result<Fd> Vcpu::get_stats_fd() const {
+    return value({KVM_GET_STATS_FD, "KVM_GET_STATS_FD"}).map(Fd::own);
+}
+
 Result<void> Vcpu::set_signal_mask(const sigset_t& blocked) const {
     // glibc's set begins with the kernel's and has room for more.
     const auto mask = std::as_bytes(std::span(&blocked, 1)).first(kernel_sigset_size);
@@ -64,6 +97,100 @@ Result<void> Vcpu::set_one_reg(std::uint64_t id, std::span<const std::byte> valu
 }
 
 #if defined(__x86_64__)
+
+Result<kvm_regs> Vcpu::get_regs() const {
+    return out<kvm_regs>({KVM_GET_REGS, "KVM_GET_REGS"});
+}
+
+Result<void> Vcpu::set_regs(const kvm_regs& regs) const {
+    return set<kvm_regs>({KVM_SET_REGS, "KVM_SET_REGS"}, regs);
+}
+
+Result<kvm_sregs> Vcpu::get_sregs() const {
+    return out<kvm_sregs>({KVM_GET_SREGS, "KVM_GET_SREGS"});
+}
+
+Result<void> Vcpu::set_sregs(const kvm_sregs& sregs) const {
+    return set<kvm_sregs>({KVM_SET_SREGS, "KVM_SET_SREGS"}, sregs);
+}
+
+Result<kvm_sregs2> Vcpu::get_sregs2() const {
+    return out<kvm_sregs2>({KVM_GET_SREGS2, "KVM_GET_SREGS2"});
+}
+
+Result<void> Vcpu::set_sregs2(const kvm_sregs2& sregs) const {
+    return set<kvm_sregs2>({KVM_SET_SREGS2, "KVM_SET_SREGS2"}, sregs);
+}
+
+Result<kvm_fpu> Vcpu::get_fpu() const {
+    return out<kvm_fpu>({KVM_GET_FPU, "KVM_GET_FPU"});
+}
+
+Result<void> Vcpu::set_fpu(const kvm_fpu& fpu) const {
+    return set<kvm_fpu>({KVM_SET_FPU, "KVM_SET_FPU"}, fpu);
+}
+
+Result<kvm_xcrs> Vcpu::get_xcrs() const {
+    return out<kvm_xcrs>({KVM_GET_XCRS, "KVM_GET_XCRS"});
+}
+
+Result<void> Vcpu::set_xcrs(const kvm_xcrs& xcrs) const {
+    return set<kvm_xcrs>({KVM_SET_XCRS, "KVM_SET_XCRS"}, xcrs);
+}
+
+Result<void> Vcpu::set_cpuid2(std::span<const kvm_cpuid_entry2> entries) const {
+    return in_array<abi::CpuidHeader>({abi::set_cpuid2, "KVM_SET_CPUID2"},
+                                      {static_cast<std::uint32_t>(entries.size()), 0}, entries)
+        .map([](int) {});
+}
+
+Result<kvm_lapic_state> Vcpu::get_lapic() const {
+    return out<kvm_lapic_state>({KVM_GET_LAPIC, "KVM_GET_LAPIC"});
+}
+
+Result<void> Vcpu::set_lapic(const kvm_lapic_state& lapic) const {
+    return set<kvm_lapic_state>({KVM_SET_LAPIC, "KVM_SET_LAPIC"}, lapic);
+}
+
+Result<kvm_debugregs> Vcpu::get_debugregs() const {
+    return out<kvm_debugregs>({KVM_GET_DEBUGREGS, "KVM_GET_DEBUGREGS"});
+}
+
+Result<void> Vcpu::set_debugregs(const kvm_debugregs& debugregs) const {
+    return set<kvm_debugregs>({KVM_SET_DEBUGREGS, "KVM_SET_DEBUGREGS"}, debugregs);
+}
+
+Result<std::uint32_t> Vcpu::get_tsc_khz() const {
+    return value({KVM_GET_TSC_KHZ, "KVM_GET_TSC_KHZ"}).map([](int khz) {
+        return static_cast<std::uint32_t>(khz);
+    });
+}
+
+Result<void> Vcpu::set_tsc_khz(std::uint32_t khz) const {
+    return command({KVM_SET_TSC_KHZ, "KVM_SET_TSC_KHZ"}, khz);
+}
+
+Result<void> Vcpu::kvmclock_ctrl() const {
+    return command({KVM_KVMCLOCK_CTRL, "KVM_KVMCLOCK_CTRL"});
+}
+
+Result<void> Vcpu::interrupt(std::uint32_t vector) const {
+    return set<kvm_interrupt>({KVM_INTERRUPT, "KVM_INTERRUPT"}, {vector});
+}
+
+Result<void> Vcpu::nmi() const {
+    return command({KVM_NMI, "KVM_NMI"});
+}
+
+Result<void> Vcpu::smi() const {
+    return command({KVM_SMI, "KVM_SMI"});
+}
+
+Result<kvm_translation> Vcpu::translate(std::uint64_t linear_address) const {
+    kvm_translation translation{};
+    translation.linear_address = linear_address;
+    return inout<kvm_translation>({KVM_TRANSLATE, "KVM_TRANSLATE"}, translation);
+}
 
 namespace {
 

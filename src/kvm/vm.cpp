@@ -27,6 +27,71 @@ std::string entries_text(std::uint32_t entries) {
 
 }  // namespace
 
+Result<int> Vm::check_extension(int capability) const {
+    return value({KVM_CHECK_EXTENSION, "KVM_CHECK_EXTENSION"},
+                 static_cast<std::uint64_t>(capability));
+}
+
+Result<void> Vm::enable_cap(const kvm_enable_cap& capability) const {
+    return set<kvm_enable_cap>({KVM_ENABLE_CAP, "KVM_ENABLE_CAP"}, capability);
+}
+
+Result<void> Vm::set_user_memory_region(const kvm_userspace_memory_region& region) const {
+    return set<kvm_userspace_memory_region>(
+        {KVM_SET_USER_MEMORY_REGION, "KVM_SET_USER_MEMORY_REGION"}, region);
+}
+
+Result<void> Vm::set_user_memory_region2(const abi::UserMemoryRegion2& region) const {
+    return set<abi::UserMemoryRegion2>(
+        {abi::set_user_memory_region2, "KVM_SET_USER_MEMORY_REGION2"}, region);
+}
+
+Result<int> Vm::reset_dirty_rings() const {
+    return value({KVM_RESET_DIRTY_RINGS, "KVM_RESET_DIRTY_RINGS"});
+}
+
+Result<void> Vm::create_irqchip() const {
+    return command({KVM_CREATE_IRQCHIP, "KVM_CREATE_IRQCHIP"});
+}
+
+Result<void> Vm::irq_line(std::uint32_t gsi, bool level) const {
+    kvm_irq_level line{};
+    line.irq = gsi;
+    line.level = level ? 1 : 0;
+    return set<kvm_irq_level>({KVM_IRQ_LINE, "KVM_IRQ_LINE"}, line);
+}
+
+Result<void> Vm::irqfd(const kvm_irqfd& irqfd) const {
+    return set<kvm_irqfd>({KVM_IRQFD, "KVM_IRQFD"}, irqfd);
+}
+
+Result<void> Vm::ioeventfd(const kvm_ioeventfd& ioeventfd) const {
+    return set<kvm_ioeventfd>({KVM_IOEVENTFD, "KVM_IOEVENTFD"}, ioeventfd);
+}
+
+Result<void> Vm::set_gsi_routing(std::span<const kvm_irq_routing_entry> entries) const {
+    return in_array<abi::IrqRoutingHeader>({abi::set_gsi_routing, "KVM_SET_GSI_ROUTING"},
+                                           {static_cast<std::uint32_t>(entries.size()), 0}, entries)
+        .map([](int) {});
+}
+
+Result<bool> Vm::signal_msi(const kvm_msi& msi) const {
+    return in<kvm_msi>({KVM_SIGNAL_MSI, "KVM_SIGNAL_MSI"}, msi).map([](int delivered) {
+        return delivered > 0;
+    });
+}
+
+Result<Device> Vm::create_device(std::uint32_t type) const {
+    return inout<kvm_create_device>({KVM_CREATE_DEVICE, "KVM_CREATE_DEVICE"}, {type, 0, 0})
+        .map([](const kvm_create_device& made) {
+            return Device::adopt(Fd::own(static_cast<int>(made.fd)));
+        });
+}
+
+Result<Fd> Vm::get_stats_fd() const {
+    return value({KVM_GET_STATS_FD, "KVM_GET_STATS_FD"}).map(Fd::own);
+}
+
 Result<void> Vm::enable_dirty_ring(std::uint32_t entries) {
     const std::string operation = "enable_dirty_ring(" + std::to_string(entries) + ")";
     int capability = abi::cap_dirty_log_ring_acq_rel;
@@ -111,6 +176,64 @@ Result<void> Vm::clear_dirty_log(std::uint32_t slot, std::uint64_t first_page, s
     log.dirty_bitmap = const_cast<std::uint64_t*>(bitmap.data());
     return set<kvm_clear_dirty_log>({KVM_CLEAR_DIRTY_LOG, "KVM_CLEAR_DIRTY_LOG"}, log);
 }
+
+#if defined(__x86_64__)
+
+Result<kvm_irqchip> Vm::get_irqchip(std::uint32_t chip_id) const {
+    kvm_irqchip chip{};
+    chip.chip_id = chip_id;
+    return inout<kvm_irqchip>({KVM_GET_IRQCHIP, "KVM_GET_IRQCHIP"}, chip);
+}
+
+Result<void> Vm::set_irqchip(const kvm_irqchip& chip) const {
+    return set<kvm_irqchip>({KVM_SET_IRQCHIP, "KVM_SET_IRQCHIP"}, chip);
+}
+
+Result<void> Vm::create_pit2(const kvm_pit_config& config) const {
+    return set<kvm_pit_config>({KVM_CREATE_PIT2, "KVM_CREATE_PIT2"}, config);
+}
+
+Result<kvm_pit_state2> Vm::get_pit2() const {
+    return out<kvm_pit_state2>({KVM_GET_PIT2, "KVM_GET_PIT2"});
+}
+
+Result<void> Vm::set_pit2(const kvm_pit_state2& state) const {
+    return set<kvm_pit_state2>({KVM_SET_PIT2, "KVM_SET_PIT2"}, state);
+}
+
+Result<kvm_clock_data> Vm::get_clock() const {
+    return out<kvm_clock_data>({KVM_GET_CLOCK, "KVM_GET_CLOCK"});
+}
+
+Result<void> Vm::set_clock(const kvm_clock_data& clock) const {
+    return set<kvm_clock_data>({KVM_SET_CLOCK, "KVM_SET_CLOCK"}, clock);
+}
+
+Result<void> Vm::set_tss_addr(std::uint64_t guest_address) const {
+    return command({KVM_SET_TSS_ADDR, "KVM_SET_TSS_ADDR"}, guest_address);
+}
+
+Result<void> Vm::set_identity_map_addr(std::uint64_t guest_address) const {
+    return set<__u64>({KVM_SET_IDENTITY_MAP_ADDR, "KVM_SET_IDENTITY_MAP_ADDR"}, guest_address);
+}
+
+Result<std::uint32_t> Vm::get_tsc_khz() const {
+    return value({KVM_GET_TSC_KHZ, "KVM_GET_TSC_KHZ"}).map([](int khz) {
+        return static_cast<std::uint32_t>(khz);
+    });
+}
+
+Result<void> Vm::set_tsc_khz(std::uint32_t khz) const {
+    return command({KVM_SET_TSC_KHZ, "KVM_SET_TSC_KHZ"}, khz);
+}
+
+Result<std::size_t> Vm::xsave_size() const {
+    return check_extension(KVM_CAP_XSAVE2).map([](int bytes) {
+        return static_cast<std::size_t>(bytes);
+    });
+}
+
+#endif
 
 Result<Vcpu> Vm::create_vcpu(std::uint32_t id) {
     Result<int> fd = value({KVM_CREATE_VCPU, "KVM_CREATE_VCPU"}, id);

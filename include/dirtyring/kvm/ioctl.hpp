@@ -1,10 +1,12 @@
 // SPDX-License-Identifier: MIT
 //
 // The one mechanism behind every KVM call: a request (number and name) with the type of its
-// argument, and the shapes that an argument can have. A new call is one line in the class of its
-// descriptor:
+// argument, and the shapes that an argument can have. A new call is a declaration in the class of
+// its descriptor and a line beside it in src/kvm:
 //
-//     Result<kvm_regs> get_regs() const { return out<kvm_regs>({KVM_GET_REGS, "KVM_GET_REGS"}); }
+//     Result<kvm_regs> Vcpu::get_regs() const {
+//         return out<kvm_regs>({KVM_GET_REGS, "KVM_GET_REGS"});
+//     }
 //
 // A request whose number was made from another struct size than the argument's does not compile:
 // that is how Debian 12's linux/kvm.h goes wrong in C++ (see abi.hpp).
