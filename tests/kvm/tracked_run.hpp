@@ -30,7 +30,7 @@ struct TrackedRun {
     int privilege = 3;
     std::vector<std::pair<std::string, std::string>> params = {};
     bool drained = true;       // another thread harvests and resets all the time
-    bool storm = false;        // and gets signals all the time
+    std::uint64_t storm = 0;   // and gets signals all the time, so many at least
     std::uint64_t writes = 0;  // to be made at least, before test_scale
 };
 
@@ -116,10 +116,12 @@ class TrackedTest : public MachineTest {
                 std::this_thread::yield();
             }
         });
-        std::thread storm = storm_on(test.storm, drainer.native_handle(), over, outcome.signals);
+        std::atomic<std::uint64_t> signals = 0;
+        std::thread storm = storm_on(test.storm > 0, drainer.native_handle(), over, signals);
 
         DirtySet storage;
-        while (outcome.writes < outcome.wanted && rounds.wait(test.vcpus * 4, limit)) {
+        while ((outcome.writes < outcome.wanted || signals < test.storm) &&
+               rounds.wait(test.vcpus * 4, limit)) {
             machine->pause();
             Pages pages = must(source->collect(std::move(storage)));
             outcome.lost += oracle.lost(pages);
@@ -135,6 +137,7 @@ class TrackedTest : public MachineTest {
         over = true;
         storm.join();
         drainer.join();
+        outcome.signals = signals;
         machine->stop();
         for (const machine::End& end : machine->wait_done()) {
             EXPECT_TRUE(std::holds_alternative<machine::Stopped>(end)) << machine::describe(0, end);
@@ -162,7 +165,7 @@ class TrackedTest : public MachineTest {
   private:
     // Signals at `target`, as fast as they can be sent, until `over`.
     static std::thread storm_on(bool wanted, pthread_t target, const std::atomic<bool>& over,
-                                std::uint64_t& sent) {
+                                std::atomic<std::uint64_t>& sent) {
         struct sigaction action{};
         action.sa_handler = [](int) {};
         ::sigaction(SIGUSR2, &action, nullptr);
