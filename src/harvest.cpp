@@ -10,15 +10,24 @@
 
 namespace dirtyring {
 
-Taken Harvest::take(Ring& ring) noexcept {
+std::uint32_t Harvest::take(Ring& ring) noexcept {
     DirtySet::Inserter pages(set_);
-    Taken taken;
-    taken.entries =
+    const std::uint32_t entries =
         ring.consume([&pages](RingEntry entry) { pages.insert(entry.slot, entry.offset); });
-    taken.fresh = static_cast<std::uint32_t>(pages.finish());
-    taken.full = taken.entries == ring.size();
-    unreset_ += taken.entries;
-    return taken;
+    pages.finish();
+    unreset_ += entries;
+    return entries;
+}
+
+std::uint32_t Harvest::take(Ring& ring, std::uint64_t& fresh) noexcept {
+    DirtySet::Inserter pages(set_);
+    std::uint64_t count = 0;  // in a register, as `fresh` cannot be
+    const std::uint32_t entries = ring.consume(
+        [&](RingEntry entry) { count += pages.insert(entry.slot, entry.offset) ? 1U : 0U; });
+    pages.finish();
+    fresh += count;
+    unreset_ += entries;
+    return entries;
 }
 
 Result<std::uint32_t> ResetHandle::reset_once() const {

@@ -19,9 +19,7 @@ PageSet::PageSet(std::uint64_t capacity)
       touched_(words_.size() / block_words) {}
 
 bool PageSet::insert(std::uint64_t page) noexcept {
-    Inserter inserter(*this);
-    inserter.insert(page);
-    return inserter.finish() != 0;
+    return Inserter(*this).insert(page);
 }
 
 void PageSet::insert_word(std::size_t index, std::uint64_t bits) noexcept {
@@ -32,16 +30,31 @@ void PageSet::insert_word(std::size_t index, std::uint64_t bits) noexcept {
     if (bits == 0) {
         return;
     }
-    std::uint64_t& word = words_[index];
+    words_[index] |= bits;
     touched_[index / block_words] = 1;
-    size_ += static_cast<std::uint64_t>(std::popcount(bits & ~word));
-    word |= bits;
 }
 
 void PageSet::insert_all() noexcept {
-    for (std::size_t i = 0; i < divided_up(capacity_, 64); ++i) {
-        insert_word(i, ~std::uint64_t{0});
+    insert_range(0, capacity_);
+}
+
+void PageSet::insert_range(std::uint64_t first, std::uint64_t end) noexcept {
+    while (first < end) {
+        const std::uint64_t next = std::min(end, (first / 64 + 1) * 64);
+        const std::uint64_t bits = ~std::uint64_t{0} >> (64 - (next - first));
+        insert_word(static_cast<std::size_t>(first / 64), bits << (first % 64));
+        first = next;
     }
+}
+
+std::uint64_t PageSet::size(std::uint64_t first, std::uint64_t end) const noexcept {
+    std::uint64_t sum = 0;
+    for_each_word(
+        [&](std::size_t, std::uint64_t bits) {
+            sum += static_cast<std::uint64_t>(std::popcount(bits));
+        },
+        first, end);
+    return sum;
 }
 
 void PageSet::merge(const PageSet& other) noexcept {
@@ -49,11 +62,12 @@ void PageSet::merge(const PageSet& other) noexcept {
 }
 
 void PageSet::clear() noexcept {
-    for_each_block([&](std::size_t block) {
-        std::fill_n(&words_[block * block_words], block_words, 0);
-        touched_[block] = 0;
-    });
-    size_ = 0;
+    for_each_block(
+        [&](std::size_t block) {
+            std::fill_n(&words_[block * block_words], block_words, 0);
+            touched_[block] = 0;
+        },
+        0, capacity_);
 }
 
 }  // namespace dirtyring

@@ -1,6 +1,10 @@
 // SPDX-License-Identifier: MIT
 //
-// The dirty pages of a whole VM: a PageSet for each memory slot.
+// The dirty pages of a whole VM, by memory slot.
+//
+// One PageSet holds the pages of all slots, each slot's from a block of its own on. What an entry
+// of a ring names is found by two loads from a small table, whichever slot the entry before was of:
+// the entries of a guest above 3 GiB name its two slots in no order that a CPU could guess.
 #pragma once
 
 #include <cstddef>
@@ -28,6 +32,42 @@ struct PageRun {
     }
 };
 
+/// The pages of one slot in a DirtySet. Valid while the set is there and over the same slots.
+class SlotPages {
+  public:
+    SlotPages(const PageSet& set, std::uint64_t first, std::uint64_t pages) noexcept
+        : set_(&set), first_(first), end_(first + pages) {}
+
+    /// Pages in the set. Costs what walking them costs.
+    [[nodiscard]] std::uint64_t size() const noexcept { return set_->size(first_, end_); }
+    /// `page` must be below the slot's pages.
+    [[nodiscard]] bool contains(std::uint64_t page) const noexcept {
+        return set_->contains(first_ + page);
+    }
+    /// As PageSet's, by page numbers in the slot.
+    template <typename Use>
+    void for_each(Use&& use) const {
+        set_->for_each([&](std::uint64_t page) { use(page - first_); }, first_, end_);
+    }
+    template <typename Use>
+    void for_each_word(Use&& use) const {
+        set_->for_each_word(
+            [&](std::size_t index, std::uint64_t bits) { use(index - first_ / 64, bits); }, first_,
+            end_);
+    }
+    template <typename Use>
+    void for_each_run(Use&& use, std::uint64_t gap = 0) const {
+        set_->for_each_run(
+            [&](std::uint64_t first, std::uint64_t count) { use(first - first_, count); }, gap,
+            first_, end_);
+    }
+
+  private:
+    const PageSet* set_;
+    std::uint64_t first_;
+    std::uint64_t end_;
+};
+
 /// Not thread-safe; any one thread at a time.
 class DirtySet {
   public:
@@ -41,22 +81,20 @@ class DirtySet {
 
     [[nodiscard]] const MemoryMap& memory() const noexcept { return map_; }
     /// The pages of memory().slots()[place].
-    [[nodiscard]] PageSet& pages(std::size_t place) noexcept {
-        const std::uint32_t slot = map_.slots()[place].slot;
-        return sets_[slot >> 16][slot & 0xffff];
+    [[nodiscard]] SlotPages pages(std::size_t place) const noexcept {
+        const Room& room = this->room(map_.slots()[place].slot);
+        return {set_, room.first, room.pages};
     }
-    [[nodiscard]] const PageSet& pages(std::size_t place) const noexcept {
-        const std::uint32_t slot = map_.slots()[place].slot;
-        return sets_[slot >> 16][slot & 0xffff];
-    }
-    /// Pages in all slots.
-    [[nodiscard]] std::uint64_t size() const noexcept;
+    /// Pages in all slots. Costs what walking them costs.
+    [[nodiscard]] std::uint64_t size() const noexcept { return set_.size(); }
 
     /// Adds page `offset` of `slot` (address space << 16 | slot id). True where it was not in the
     /// set before; a slot or page that does not exist is counted as stale and never followed.
     bool insert(std::uint32_t slot, std::uint64_t offset) noexcept;
     /// For many inserts in a row.
     class Inserter;
+    /// Adds pages of memory().slots()[place] from a dirty bitmap: see PageSet::insert_word.
+    void insert_word(std::size_t place, std::size_t index, std::uint64_t bits) noexcept;
     /// Adds every page of every slot.
     void insert_all() noexcept;
     /// Adds the pages of a set over the same slots.
@@ -82,60 +120,50 @@ class DirtySet {
     }
 
   private:
+    /// Where a slot's pages are in the set.
+    struct Room {
+        std::uint64_t first = 0;
+        std::uint64_t pages = 0;  // 0: there is no such slot
+    };
+    [[nodiscard]] const Room& room(std::uint32_t slot) const noexcept {
+        return slot < rooms_.size() ? rooms_[slot] : smm_room(slot);
+    }
+    [[nodiscard]] const Room& smm_room(std::uint32_t slot) const noexcept;
+
     MemoryMap map_;
-    // By address space, then by slot id, of no pages where an id is not taken: this is how entries
-    // name a slot, and those of a guest above 3 GiB name its two slots in turn.
-    std::vector<PageSet> sets_[2];
+    std::vector<Room> rooms_;      // by slot id, of address space 0
+    std::vector<Room> smm_rooms_;  // and of address space 1, which entries hardly ever name
+    PageSet set_;
     std::uint64_t stale_ = 0;
 };
 
-/// Inserts entries in a loop whose speed counts: what the slot at hand needs is in registers. The
-/// set is not used otherwise meanwhile, and is right again after finish().
+/// Inserts entries in a loop whose speed counts: what it needs of the set is in registers. The set
+/// is not used otherwise meanwhile, and its stale() is right again after finish().
 class DirtySet::Inserter {
   public:
-    explicit Inserter(DirtySet& set) noexcept : set_(set) {}
+    explicit Inserter(DirtySet& set) noexcept : set_(set), rooms_(set.rooms_), pages_(set.set_) {}
 
-    /// As DirtySet::insert.
+    /// As DirtySet::insert. Who does not use the result does not pay for it.
     [[gnu::always_inline]] bool insert(std::uint32_t slot, std::uint64_t offset) noexcept {
-        if (slot != slot_) {
-            fresh_ += pages_.finish();
-            enter(slot);
+        const Room* room = nullptr;
+        if (slot < rooms_.size()) [[likely]] {
+            room = &rooms_[slot];
+        } else {
+            room = &set_.smm_room(slot);
         }
-        if (offset >= capacity_) [[unlikely]] {
+        if (offset >= room->pages) [[unlikely]] {
             ++stale_;
             return false;
         }
-        return pages_.insert(offset);
+        return pages_.insert(room->first + offset);
     }
 
-    /// Ends it; gives how many of the pages were not in the set before.
-    std::uint64_t finish() noexcept {
-        set_.stale_ += stale_;
-        return fresh_ + pages_.finish();
-    }
+    void finish() noexcept { set_.stale_ += stale_; }
 
   private:
-    void enter(std::uint32_t slot) noexcept {
-        const std::size_t space = slot >> 16;
-        const std::size_t id = slot & 0xffff;
-        slot_ = slot;
-        if (space < 2 && id < set_.sets_[space].size()) {
-            PageSet& pages = set_.sets_[space][id];
-            capacity_ = pages.capacity();
-            pages_ = PageSet::Inserter(pages);
-        } else {
-            capacity_ = 0;
-            pages_ = PageSet::Inserter();
-        }
-    }
-
-    static constexpr std::uint64_t no_slot = ~std::uint64_t{0};  // wider than any slot in an entry
-
     DirtySet& set_;
-    std::uint64_t slot_ = no_slot;
-    std::uint64_t capacity_ = 0;  // of the slot's pages; 0 where there is no such slot
+    std::span<const Room> rooms_;
     PageSet::Inserter pages_;
-    std::uint64_t fresh_ = 0;  // of the slots before
     std::uint64_t stale_ = 0;
 };
 

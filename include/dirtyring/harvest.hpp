@@ -22,13 +22,6 @@
 
 namespace dirtyring {
 
-/// What one take() brought.
-struct Taken {
-    std::uint32_t entries = 0;  ///< read and released
-    std::uint32_t fresh = 0;    ///< of these, pages that the harvest did not have yet
-    bool full = false;  ///< exactly a whole ring: the kernel may have lost entries (an overrun)
-};
-
 /// Pages that have been read from rings and not yet been re-armed. Move-only in spirit: one owner,
 /// one thread at a time.
 class Harvest {
@@ -42,8 +35,12 @@ class Harvest {
     [[nodiscard]] const MemoryMap& memory() const noexcept { return set_.memory(); }
 
     /// Reads and releases what `ring` has logged, at most one ring's worth, so that a ring that is
-    /// filled as fast as it is read ends too. The vCPU may run. The ring's reader calls this.
-    Taken take(Ring& ring) noexcept;
+    /// filled as fast as it is read ends too; gives how many entries. A whole ring's worth says
+    /// that the kernel may have lost some (an overrun). The vCPU may run. The ring's reader calls
+    /// this.
+    std::uint32_t take(Ring& ring) noexcept;
+    /// The same, and adds to `fresh` how many of the pages the harvest did not have yet.
+    std::uint32_t take(Ring& ring, std::uint64_t& fresh) noexcept;
 
     /// Entries released and not yet reset: what ResetHandle has to reach.
     [[nodiscard]] std::uint64_t unreset() const noexcept { return unreset_; }

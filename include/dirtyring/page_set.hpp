@@ -8,6 +8,7 @@
 // KiB. One bit a page: 32 KiB for a GiB of guest memory. Nothing is allocated after construction.
 #pragma once
 
+#include <algorithm>
 #include <bit>
 #include <cstddef>
 #include <cstdint>
@@ -23,8 +24,8 @@ class PageSet {
     explicit PageSet(std::uint64_t capacity = 0);
 
     [[nodiscard]] std::uint64_t capacity() const noexcept { return capacity_; }
-    [[nodiscard]] std::uint64_t size() const noexcept { return size_; }
-    [[nodiscard]] bool empty() const noexcept { return size_ == 0; }
+    /// Pages in the set. Costs what walking it costs.
+    [[nodiscard]] std::uint64_t size() const noexcept { return size(0, capacity_); }
 
     /// `page` must be below capacity(). True where it was not in the set before.
     bool insert(std::uint64_t page) noexcept;
@@ -39,62 +40,89 @@ class PageSet {
     void insert_word(std::size_t index, std::uint64_t bits) noexcept;
     /// Adds all pages 0 .. capacity() - 1.
     void insert_all() noexcept;
+    /// Adds the pages first .. end - 1; `end` is at most capacity().
+    void insert_range(std::uint64_t first, std::uint64_t end) noexcept;
     /// Adds the pages of another set of the same capacity.
     void merge(const PageSet& other) noexcept;
     void clear() noexcept;
+
+    // Walks over the whole set, and over the pages first .. end - 1 of it, where `first` and,
+    // unless it is capacity(), `end` are multiples of block_pages.
 
     /// Calls use(index, bits) for each group of 64 pages that has any, in order: pages 64 * index +
     /// i.
     template <typename Use>
     void for_each_word(Use&& use) const {
-        for_each_block([&](std::size_t block) {
-            for (std::size_t w = block * block_words; w < (block + 1) * block_words; ++w) {
-                if (words_[w] != 0) {
-                    use(w, words_[w]);
+        for_each_word(use, 0, capacity_);
+    }
+    template <typename Use>
+    void for_each_word(Use&& use, std::uint64_t first, std::uint64_t end) const {
+        for_each_block(
+            [&](std::size_t block) {
+                for (std::size_t w = block * block_words; w < (block + 1) * block_words; ++w) {
+                    if (words_[w] != 0) {
+                        use(w, words_[w]);
+                    }
                 }
-            }
-        });
+            },
+            first, end);
     }
     /// Calls use(page) for each page, in order.
     template <typename Use>
     void for_each(Use&& use) const {
-        for_each_word([&](std::size_t index, std::uint64_t bits) {
-            for (; bits != 0; bits &= bits - 1) {
-                use(std::uint64_t{index} * 64 + lowest(bits));
-            }
-        });
+        for_each(use, 0, capacity_);
+    }
+    template <typename Use>
+    void for_each(Use&& use, std::uint64_t first, std::uint64_t end) const {
+        for_each_word(
+            [&](std::size_t index, std::uint64_t bits) {
+                for (; bits != 0; bits &= bits - 1) {
+                    use(std::uint64_t{index} * 64 + lowest(bits));
+                }
+            },
+            first, end);
     }
     /// Calls use(first, count) for each run of neighbouring pages, in order. Two runs with at most
     /// `gap` pages between them come as one, which then holds pages that are not in the set.
     template <typename Use>
     void for_each_run(Use&& use, std::uint64_t gap = 0) const {
-        std::uint64_t first = 0;
-        std::uint64_t end = 0;  // of the run being gathered; 0: none yet
-        for_each_word([&](std::size_t index, std::uint64_t bits) {
-            std::uint64_t base = std::uint64_t{index} * 64;
-            while (bits != 0) {
-                const auto skip = lowest(bits);
-                const auto length = static_cast<unsigned>(std::countr_one(bits >> skip));
-                const std::uint64_t start = base + skip;
-                if (end != 0 && start - end <= gap) {
-                    end = start + length;
-                } else {
-                    if (end != 0) {
-                        use(first, end - first);
+        for_each_run(use, gap, 0, capacity_);
+    }
+    template <typename Use>
+    void for_each_run(Use&& use, std::uint64_t gap, std::uint64_t first, std::uint64_t end) const {
+        std::uint64_t run = 0;
+        std::uint64_t run_end = 0;  // of the run being gathered; 0: none yet
+        for_each_word(
+            [&](std::size_t index, std::uint64_t bits) {
+                std::uint64_t base = std::uint64_t{index} * 64;
+                while (bits != 0) {
+                    const auto skip = lowest(bits);
+                    const auto length = static_cast<unsigned>(std::countr_one(bits >> skip));
+                    const std::uint64_t start = base + skip;
+                    if (run_end != 0 && start - run_end <= gap) {
+                        run_end = start + length;
+                    } else {
+                        if (run_end != 0) {
+                            use(run, run_end - run);
+                        }
+                        run = start;
+                        run_end = start + length;
                     }
-                    first = start;
-                    end = start + length;
+                    if (skip + length == 64) {
+                        break;
+                    }
+                    bits &= ~std::uint64_t{0} << (skip + length);
                 }
-                if (skip + length == 64) {
-                    break;
-                }
-                bits &= ~std::uint64_t{0} << (skip + length);
-            }
-        });
-        if (end != 0) {
-            use(first, end - first);
+            },
+            first, end);
+        if (run_end != 0) {
+            use(run, run_end - run);
         }
     }
+    /// Pages among first .. end - 1.
+    [[nodiscard]] std::uint64_t size(std::uint64_t first, std::uint64_t end) const noexcept;
+
+    static constexpr std::uint64_t block_pages = 512;
 
   private:
     static unsigned lowest(std::uint64_t bits) noexcept {
@@ -102,10 +130,13 @@ class PageSet {
     }
     /// Calls use(block) for each block that something was inserted into, in order.
     template <typename Use>
-    void for_each_block(Use&& use) const {
-        for (std::size_t block = 0; block < touched_.size(); ++block) {
+    void for_each_block(Use&& use, std::uint64_t first, std::uint64_t end) const {
+        // At most what is there: a set that was moved from has none.
+        const std::size_t last = std::min(
+            touched_.size(), static_cast<std::size_t>((end + block_pages - 1) / block_pages));
+        for (auto block = static_cast<std::size_t>(first / block_pages); block < last; ++block) {
             if (touched_[block] == 0) {
-                const void* next = std::memchr(&touched_[block], 1, touched_.size() - block);
+                const void* next = std::memchr(&touched_[block], 1, last - block);
                 if (next == nullptr) {
                     return;
                 }
@@ -116,58 +147,34 @@ class PageSet {
         }
     }
 
-    static constexpr std::size_t block_words = 8;
+    static constexpr std::size_t block_words = block_pages / 64;
 
     std::uint64_t capacity_;
-    std::uint64_t size_ = 0;
     std::vector<std::uint64_t> words_;   // a bit a page, whole blocks
     std::vector<std::uint8_t> touched_;  // for each block, 1 where a word of it may not be 0
 };
 
-/// Inserts pages in a loop whose speed counts: the word at hand and the count are in registers. The
-/// set is not used otherwise meanwhile, and is right again, its size() too, after finish().
+/// Inserts pages in a loop whose speed counts: what it needs of the set is in registers. The set
+/// must stay as large as it is meanwhile.
 class PageSet::Inserter {
   public:
-    /// Of no set: only finish may be called.
-    Inserter() = default;
     explicit Inserter(PageSet& set) noexcept
-        : set_(&set), words_(set.words_.data()), touched_(set.touched_.data()) {}
+        : words_(set.words_.data()), touched_(set.touched_.data()) {}
 
-    /// As PageSet::insert.
+    /// As PageSet::insert. Who does not use the result does not pay for it.
     [[gnu::always_inline]] bool insert(std::uint64_t page) noexcept {
         const std::uint64_t index = page / 64;
-        // Neighbouring pages share a word. It would come back from memory only when the store
-        // before has got there, so it is kept. Pages far apart wait for memory anyway: theirs is
-        // the way without a jump.
-        if (index != index_) [[likely]] {
-            index_ = index;
-            word_ = words_[index];
-            // A byte is stored as it is; a bit would have to be read first, and waited for.
-            touched_[index / block_words] = 1;
-        }
-        const std::uint64_t before = word_;
-        word_ = before | std::uint64_t{1} << (page % 64);
-        words_[index] = word_;
-        const bool fresh = before < word_;
-        fresh_ += fresh ? 1 : 0;
-        return fresh;
-    }
-
-    /// Ends it; gives how many of the pages were not in the set before.
-    std::uint64_t finish() noexcept {
-        if (set_ != nullptr) {
-            set_->size_ += fresh_;
-        }
-        return fresh_;
+        const std::uint64_t before = words_[index];
+        const std::uint64_t after = before | std::uint64_t{1} << (page % 64);
+        words_[index] = after;
+        // A byte is stored as it is; a bit would have to be read first, and waited for.
+        touched_[index / block_words] = 1;
+        return before < after;
     }
 
   private:
-    PageSet* set_ = nullptr;
-    std::uint64_t* words_ = nullptr;
-    std::uint8_t* touched_ = nullptr;
-    std::uint64_t index_ = ~std::uint64_t{0};  // of word_; at first of none
-    std::uint64_t word_ = 0;
-    std::uint64_t fresh_ = 0;
+    std::uint64_t* words_;
+    std::uint8_t* touched_;
 };
 
 }  // namespace dirtyring

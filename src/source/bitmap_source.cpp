@@ -39,7 +39,6 @@ Result<void> BitmapSource::clear_words(const MemorySlot& slot, std::size_t first
 
 Result<void> BitmapSource::collect_slot(std::size_t place) {
     const MemorySlot& slot = pending_.memory().slots()[place];
-    PageSet& pages = pending_.pages(place);
     const std::size_t words = words_of(slot);
     Result<void> done = vm_.get_dirty_log(slot.slot, std::span(bitmap_).first(words));
     std::size_t first = 0;  // of the words to be cleared by one call
@@ -48,7 +47,7 @@ Result<void> BitmapSource::collect_slot(std::size_t place) {
         if (bitmap_[i] == 0) {
             continue;
         }
-        pages.insert_word(i, bitmap_[i]);
+        pending_.insert_word(place, i, bitmap_[i]);
         if (mode_ == BitmapMode::automatic) {
             continue;
         }

@@ -52,13 +52,12 @@ RingSourceStatistics RingSource::statistics() const {
 }
 
 std::uint32_t RingSource::take(Reader& reader) {
-    const Taken taken = pending_.take(reader.ring);
     RingStatistics& statistics = reader.statistics;
-    statistics.entries += taken.entries;
-    statistics.fresh += taken.fresh;
-    statistics.largest_fill = std::max(statistics.largest_fill, taken.entries);
-    reader.unreset += taken.entries;
-    return taken.entries;
+    const std::uint32_t taken = pending_.take(reader.ring, statistics.fresh);
+    statistics.entries += taken;
+    statistics.largest_fill = std::max(statistics.largest_fill, taken);
+    reader.unreset += taken;
+    return taken;
 }
 
 void RingSource::harvest() {

@@ -21,7 +21,7 @@ bool harvests() {
             .has_value();
     dirtyring::Result<dirtyring::Ring> ring = dirtyring::Ring::over(entries);
     dirtyring::Harvest harvest(map);
-    return added && ring && harvest.take(*ring).entries == 2 &&
+    return added && ring && harvest.take(*ring) == 2 &&
            harvest.pages(dirtyring::AllVcpusStopped()).pages(0).contains(3);
 }
 

@@ -5,6 +5,8 @@
 
 #include <array>
 #include <tuple>
+#include <utility>
+#include <vector>
 
 #include "dirtyring/pages.hpp"
 
@@ -58,6 +60,40 @@ TEST(DirtySet, CountsWhatNamesNoPageAndNeverFollowsIt) {
     EXPECT_EQ(set.size(), 1U);
     set.clear();
     EXPECT_EQ(set.stale(), 0U);
+}
+
+TEST(DirtySet, WordsOfABitmapEndWithTheirSlot) {
+    DirtySet set(two_slots());
+    set.insert_word(0, 1, ~std::uint64_t{0});
+    set.insert_word(1, 1, ~std::uint64_t{0});
+    EXPECT_EQ(runs(set), (Runs{{5, 64, 36}, {smm | 5, 64, 6}}));
+    EXPECT_EQ(set.pages(0).size(), 36U);
+    EXPECT_EQ(set.pages(1).size(), 6U);
+}
+
+TEST(DirtySet, ASlotsPagesHaveTheSlotsNumbers) {
+    DirtySet set(two_slots());
+    set.insert(smm | 5, 1);
+    set.insert(smm | 5, 65);
+    std::vector<std::uint64_t> pages;
+    set.pages(1).for_each([&](std::uint64_t page) { pages.push_back(page); });
+    EXPECT_EQ(pages, (std::vector<std::uint64_t>{1, 65}));
+    std::vector<std::pair<std::size_t, std::uint64_t>> words;
+    set.pages(1).for_each_word(
+        [&](std::size_t index, std::uint64_t bits) { words.emplace_back(index, bits); });
+    EXPECT_EQ(words, (std::vector<std::pair<std::size_t, std::uint64_t>>{{0, 2}, {1, 2}}));
+    EXPECT_EQ(set.pages(0).size(), 0U);
+}
+
+TEST(DirtySet, ThatWasMovedFromCanBePreparedAgain) {
+    DirtySet set(two_slots());
+    set.insert(5, 1);
+    const DirtySet other = std::move(set);
+    EXPECT_EQ(other.size(), 1U);
+    set.prepare(MemoryMap());  // NOLINT(bugprone-use-after-move): what is tested
+    EXPECT_EQ(set.size(), 0U);
+    set.prepare(two_slots());
+    EXPECT_TRUE(set.insert(5, 1));
 }
 
 TEST(DirtySet, OverNoSlotsTakesNothing) {
@@ -117,7 +153,7 @@ TEST(DirtySet, PrepareKeepsItsStorageOverTheSameSlots) {
 
 TEST(DirtySet, PrepareForOtherSlotsForgetsTheOldOnes) {
     DirtySet set(two_slots());
-    set.insert(5, 1);  // also remembered as the slot last looked up
+    set.insert(5, 1);
     MemoryMap other;
     ASSERT_TRUE(other.add({6, 0, page_size, host.data()}));
     set.prepare(other);
