@@ -216,7 +216,7 @@ std::string guest_names() {
     return names;
 }
 
-Manual manual() {
+Manual run_manual() {
     return {
         .page = "dirtyring-run",
         .summary = "run a guest on KVM and show which pages it dirties",
@@ -232,9 +232,10 @@ Manual manual() {
               .paragraphs = {},
               .entries =
                   {{"pages/s, MiB/s",
-                    "Entries read from the ring a second. The ring is drained many times an "
-                    "interval, and a page that has been read is logged again at its next write, so "
-                    "one page can count more than once. With a bitmap: distinct pages a second."},
+                    "Entries read from the ring a second. A ring that is half full is drained, "
+                    "and a page that has been read is logged again at its next write, so one page "
+                    "can count more than once in an interval. With a bitmap: distinct pages a "
+                    "second."},
                    {"distinct",
                     "Different pages written in the interval. A vCPU's figure has those that its "
                     "ring was the first to name."},
@@ -313,7 +314,7 @@ Manual manual() {
 
 Command add_run(CLI::App& parent) {
     CLI::App* const app = parent.add_subcommand("run");
-    set_manual(*app, manual());
+    set_manual(*app, run_manual());
     const auto options = std::make_shared<RunOptions>();
     RunOptions& o = *options;
     app->add_option("GUEST", o.guest,

@@ -135,6 +135,20 @@ std::uint32_t Ring::distance_to_logged() const noexcept {
     return ahead;
 }
 
+std::uint32_t Ring::fill() const noexcept {
+    std::uint32_t logged = 0;  // so many are, from the index on
+    std::uint32_t end = size();
+    while (logged < end) {
+        const std::uint32_t middle = logged + (end - logged) / 2;
+        if (load_flags(at(index_ + middle)) == KVM_DIRTY_GFN_F_DIRTY) {
+            logged = middle + 1;
+        } else {
+            end = middle;
+        }
+    }
+    return logged;
+}
+
 bool Ring::out_of_step() const noexcept {
     const std::uint32_t ahead = distance_to_logged();
     // The kernel logs in order: had it logged the entry ahead in step, the one at the index would

@@ -76,6 +76,10 @@ class Ring {
     template <typename Use>
     std::uint32_t consume(Use&& use) noexcept;
 
+    /// How many entries are logged and not released. Costs a few loads, whatever the number: the
+    /// kernel logs in order, so the end is found by halving. The vCPU may run. Of a ring that is
+    /// out of step it is some number up to size().
+    [[nodiscard]] std::uint32_t fill() const noexcept;
     /// True where peek shows nothing and yet an entry is logged further ahead: the kernel has run
     /// past the end of a full ring and is out of step with the reader. Reads the whole ring. The
     /// vCPU may run.

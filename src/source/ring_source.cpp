@@ -41,9 +41,18 @@ std::size_t RingSource::rings() const {
     return readers_.size();
 }
 
-RingStatistics RingSource::statistics(std::size_t ring) const {
+std::uint32_t RingSource::fill() const {
     const std::lock_guard lock(mutex_);
-    return readers_[ring].statistics;
+    std::uint32_t most = 0;
+    for (const Reader& reader : readers_) {
+        most = std::max(most, reader.ring.fill());
+    }
+    return most;
+}
+
+RingStatistics RingSource::statistics(std::size_t number) const {
+    const std::lock_guard lock(mutex_);
+    return readers_[number].statistics;
 }
 
 RingSourceStatistics RingSource::statistics() const {

@@ -115,6 +115,24 @@ TEST_F(RingTest, ReleaseSetsExactlyTheResetFlagOfExactlyThoseEntries) {
     EXPECT_EQ(flags(3), 0U);
 }
 
+TEST_F(RingTest, FillIsWhatIsLoggedAndNotReleased) {
+    for (std::uint32_t round = 0; round < 20; ++round) {  // from every index, and around the end
+        EXPECT_EQ(ring_.fill(), 0U);
+        for (std::uint32_t logged = 1; logged <= 8; ++logged) {
+            push(logged);
+            EXPECT_EQ(ring_.fill(), logged);
+        }
+        ring_.release(3);
+        EXPECT_EQ(ring_.fill(), 5U);
+        ring_.release(5);
+        EXPECT_EQ(ring_.fill(), 0U);
+        reset();
+        push(9);
+        ring_.release(1);
+        reset();
+    }
+}
+
 TEST_F(RingTest, WrapsAroundAtItsEnd) {
     for (std::uint64_t round = 0; round < 20; ++round) {
         push(round * 5, 5);

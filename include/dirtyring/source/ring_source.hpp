@@ -67,14 +67,18 @@ class RingSource final : public Source {
 
     /// For the thread of the vCPU whose KVM_RUN has just returned a RingFullExit, once for each:
     /// harvests, resets, and brings a ring that has lost entries back into step, so that the next
-    /// KVM_RUN goes on, or the one after a few more such exits. `ring` is what add gave. Without
+    /// KVM_RUN goes on, or the one after a few more such exits. `number` is what add gave. Without
     /// such an exit it must not be called: two calls with nothing logged in between mean that the
     /// kernel has run ahead. Errors: those of KVM_RESET_DIRTY_RINGS; ENOTRECOVERABLE where the
     /// kernel calls the ring full and takes nothing from it: it is another vCPU's, or something
     /// else reads it.
-    Result<void> ring_full(std::size_t ring);
+    Result<void> ring_full(std::size_t number);
 
-    [[nodiscard]] RingStatistics statistics(std::size_t ring) const;
+    /// Entries logged at this moment in the fullest ring (Ring::fill), for a thread that drains
+    /// before one is full and no sooner: each drain re-arms pages, which then fault again.
+    [[nodiscard]] std::uint32_t fill() const;
+
+    [[nodiscard]] RingStatistics statistics(std::size_t number) const;
     [[nodiscard]] RingSourceStatistics statistics() const;
 
   private:
