@@ -17,6 +17,8 @@ namespace dirtyring::cli {
 class LiveView final : public View {
   public:
     LiveView() = default;
+    LiveView(const LiveView&) = delete;
+    LiveView& operator=(const LiveView&) = delete;
     /// Gives the terminal back if that has not been done.
     ~LiveView() override;
 

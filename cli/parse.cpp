@@ -4,6 +4,7 @@
 #include <fmt/format.h>
 
 #include <charconv>
+#include <cmath>
 #include <optional>
 
 namespace dirtyring::cli {
@@ -45,6 +46,7 @@ Result<std::uint64_t> parse(std::string_view text, std::uint64_t least, std::uin
                             std::string_view small, const std::string& range) {
     std::uint64_t value = 0;
     const char* const end = text.data() + text.size();
+    // NOLINTNEXTLINE(bugprone-suspicious-stringview-data-usage): `end` is the size
     const auto [rest, code] = std::from_chars(text.data(), end, value);
     if (code == std::errc::result_out_of_range) {
         return refuse(text, "it is too large", range);
@@ -82,12 +84,12 @@ Result<std::chrono::nanoseconds> parse_seconds(std::string_view text) {
     constexpr double most = 365 * 24 * 3600;
     double value = 0;
     const char* const end = text.data() + text.size();
+    // NOLINTNEXTLINE(bugprone-suspicious-stringview-data-usage): `end` is the size
     const auto [rest, code] = std::from_chars(text.data(), end, value, std::chars_format::fixed);
     if (code != std::errc() || rest != end) {
         return refuse(text, "it is not a number of seconds", "write it as 10 or 0.5");
     }
-    // So written, a NaN is refused as well.
-    if (!(value >= 1e-3 && value <= most)) {
+    if (std::isnan(value) || value < 1e-3 || value > most) {
         return refuse(text, "it is not from a millisecond to a year", "give 0.001 to 31536000");
     }
     return std::chrono::nanoseconds(static_cast<std::int64_t>(value * 1e9));

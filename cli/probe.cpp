@@ -121,7 +121,7 @@ Result<void> probe_host(bool as_json) {
                      "standard output");
 }
 
-Manual manual() {
+Manual probe_manual() {
     return {
         .page = "dirtyring-probe",
         .summary = "say what this host's KVM offers for tracking dirty pages",
@@ -160,7 +160,7 @@ Manual manual() {
 
 Command add_probe(CLI::App& parent) {
     CLI::App* const app = parent.add_subcommand("probe");
-    set_manual(*app, manual());
+    set_manual(*app, probe_manual());
     const auto as_json = std::make_shared<bool>(false);
     app->add_flag("--json", *as_json, "Writes JSON.");
     return {app, [as_json] { return probe_host(*as_json); }};

@@ -48,7 +48,7 @@ Result<void> report(const ReportOptions& options) {
         .and_then([&] { return recorder->finish(trace->outcome()); });
 }
 
-Manual manual() {
+Manual report_manual() {
     return {
         .page = "dirtyring-report",
         .summary = "show a traced run again",
@@ -71,7 +71,7 @@ Manual manual() {
 
 Command add_report(CLI::App& parent) {
     CLI::App* const app = parent.add_subcommand("report");
-    set_manual(*app, manual());
+    set_manual(*app, report_manual());
     const auto options = std::make_shared<ReportOptions>();
     app->add_option("TRACE", options->trace, "The trace.")->required();
     app->add_option("--heatmap", options->paths.heatmap,

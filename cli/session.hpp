@@ -9,6 +9,7 @@
 #include <mutex>
 #include <optional>
 #include <string>
+#include <utility>
 
 #include "guest_file.hpp"
 #include "machine/machine.hpp"
@@ -76,8 +77,8 @@ class Session {
   private:
     using Clock = std::chrono::steady_clock;
 
-    Session(const SessionConfig& config, Interruption& interruption)
-        : config_(config), interruption_(interruption) {}
+    Session(SessionConfig config, Interruption& interruption)
+        : config_(std::move(config)), interruption_(interruption) {}
     void tell_header(const GuestFile& guest);
     [[nodiscard]] std::optional<std::vector<machine::End>> wait_until(Clock::time_point time);
     [[nodiscard]] Outcome outcome(const std::vector<machine::End>& ends) const;

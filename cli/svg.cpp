@@ -347,8 +347,8 @@ void Picture::key() {
     };
     const bool wide = scale_.most / scale_.least >= 100;
     mark(scale_.least);
-    for (double decade = std::pow(10, std::floor(std::log10(scale_.least))); decade <= scale_.most;
-         decade *= 10) {
+    double decade = std::pow(10, std::floor(std::log10(scale_.least)));
+    while (decade <= scale_.most) {
         for (const double factor : {1.0, 2.0, 5.0}) {
             const double value = decade * factor;
             const bool shown = value > scale_.least && value * 1.3 < scale_.most;
@@ -356,6 +356,7 @@ void Picture::key() {
                 mark(value);
             }
         }
+        decade *= 10;
     }
     mark(scale_.most);
 }

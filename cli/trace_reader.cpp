@@ -136,7 +136,7 @@ bool TraceReader::read_interval(Interval& interval) {
         }
     }
     return in.complete() && interval.end_ns > interval.begin_ns &&
-           !(interval.everything && !interval.spans.empty());
+           (!interval.everything || interval.spans.empty());
 }
 
 bool TraceReader::read_outcome() {

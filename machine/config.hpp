@@ -44,6 +44,8 @@ struct Config {
     /// guest_abi::Info::rounds: the guest ends after so many rounds; 0: it goes on until stopped.
     std::uint64_t rounds = 0;
     /// guest_abi::Info::params, by name: at most 16, names up to 31 bytes, values up to 95.
+    // Said so that {.vcpus = 2} does not warn of a missing initializer.
+    // NOLINTNEXTLINE(readability-redundant-member-init)
     std::vector<std::pair<std::string, std::string>> params = {};
 };
 

@@ -45,7 +45,7 @@ void Gate::end(std::uint32_t vcpu, End end) {
     if (!succeeded(end) && !stopped_) {
         stopped_ = true;
         opened_.notify_all();
-        std::ranges::for_each(vcpus_, [this](Place& place) { push_out(place); });
+        std::ranges::for_each(vcpus_, [](Place& place) { push_out(place); });
     }
     vcpus_[vcpu].end = std::move(end);
     ended_.notify_all();
@@ -130,6 +130,7 @@ bool Gate::all_ended() const {
 
 std::vector<End> Gate::ends() const {
     std::vector<End> ends;
+    ends.reserve(vcpus_.size());
     for (const Place& place : vcpus_) {
         ends.push_back(place.end.value_or(Stopped{}));
     }

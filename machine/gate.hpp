@@ -56,7 +56,7 @@ class Gate {
     };
 
     // All of these with mutex_ held.
-    void push_out(Place& place);
+    static void push_out(Place& place);
     void push_all_out_and_wait(std::unique_lock<std::mutex>& lock);
     [[nodiscard]] bool all_ended() const;
     [[nodiscard]] std::vector<End> ends() const;

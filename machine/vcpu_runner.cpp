@@ -95,7 +95,7 @@ Result<kvm::Exit> VcpuRunner::run_until_complete(Said& said) {
 }
 
 /// True if the exit was the guest's use of one of its ports.
-bool VcpuRunner::note(const kvm::Exit& exit, Said& said) const {
+bool VcpuRunner::note(const kvm::Exit& exit, Said& said) {
     const auto* io = std::get_if<kvm::IoExit>(&exit);
     if (io == nullptr || !io->out) {
         return false;

@@ -59,7 +59,7 @@ class VcpuRunner {
 
     [[nodiscard]] End loop();
     [[nodiscard]] Result<kvm::Exit> run_until_complete(Said& said);
-    [[nodiscard]] bool note(const kvm::Exit& exit, Said& said) const;
+    [[nodiscard]] static bool note(const kvm::Exit& exit, Said& said);
     void pass_on(const Said& said);
     [[nodiscard]] std::optional<End> handle(const kvm::Exit& exit);
     [[nodiscard]] std::optional<End> ring_full();

@@ -2,10 +2,11 @@
 #include "dirtyring/dirty_set.hpp"
 
 #include <algorithm>
+#include <utility>
 
 namespace dirtyring {
 
-DirtySet::DirtySet(const MemoryMap& map) : map_(map) {
+DirtySet::DirtySet(MemoryMap map) : map_(std::move(map)) {
     std::uint64_t end = 0;
     for (const MemorySlot& slot : map_.slots()) {
         std::vector<Room>& rooms = slot.slot >> 16 == 0 ? rooms_ : smm_rooms_;

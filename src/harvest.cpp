@@ -50,7 +50,7 @@ Result<std::uint32_t> ResetHandle::reset_once() const {
     return static_cast<std::uint32_t>(result);
 }
 
-Result<ResetReport> ResetHandle::settle(Harvest& harvest) {
+Result<ResetReport> ResetHandle::settle(Harvest& harvest) const {
     ResetReport report;
     while (harvest.unreset_ != 0) {
         Result<std::uint32_t> reset = reset_once();
@@ -72,7 +72,7 @@ Result<ResetReport> ResetHandle::settle(Harvest& harvest) {
     return report;
 }
 
-Result<Pages> ResetHandle::reset(Harvest&& harvest, ResetReport* report) {
+Result<Pages> ResetHandle::reset(Harvest&& harvest, ResetReport* report) const {
     Result<ResetReport> settled = settle(harvest);
     if (!settled) {
         return fail(std::move(settled.error()));

@@ -6,10 +6,10 @@
 // All of these return the call's own non-negative result, or -errno.
 #pragma once
 
+#include <sys/utsname.h>
+
 #include <csignal>
 #include <cstddef>
-
-struct utsname;
 
 namespace dirtyring::sys {
 

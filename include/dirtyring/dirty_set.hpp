@@ -74,7 +74,7 @@ class DirtySet {
     /// A set over no slots.
     DirtySet() = default;
     /// An empty set over the slots that `map` has now.
-    explicit DirtySet(const MemoryMap& map);
+    explicit DirtySet(MemoryMap map);
 
     /// Makes this an empty set over the slots of `map`. Allocates only where it was over others.
     void prepare(const MemoryMap& map);

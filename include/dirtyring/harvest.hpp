@@ -90,12 +90,12 @@ class ResetHandle {
     /// many entries have been reset as were released. The pages stay in the harvest, still not to
     /// be read. Errors: EINVAL (the VM has no rings), EBADF; the harvest then keeps its pages and
     /// what is still to be reset, for the next try.
-    Result<ResetReport> settle(Harvest& harvest);
+    Result<ResetReport> settle(Harvest& harvest) const;
 
     /// settle(), and the pages, which may be read from now on. After a suspect report the pages are
     /// everything, and all memory must be re-armed before they are read (ResetReport::suspect;
     /// RingSource does that by itself). Errors: as settle.
-    Result<Pages> reset(Harvest&& harvest, ResetReport* report = nullptr);
+    Result<Pages> reset(Harvest&& harvest, ResetReport* report = nullptr) const;
 
     /// One KVM_RESET_DIRTY_RINGS with all signals blocked; gives the number of entries. Errors: as
     /// settle.
