@@ -24,6 +24,7 @@ struct Command {
 [[nodiscard]] Command add_probe(CLI::App& parent);
 [[nodiscard]] Command add_run(CLI::App& parent);
 [[nodiscard]] Command add_report(CLI::App& parent);
+[[nodiscard]] Command add_bench(CLI::App& parent);
 
 /// Throws CLI::ValidationError where two of the files, each an option's name and its value, have
 /// the same name.

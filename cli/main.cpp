@@ -35,7 +35,7 @@ int print(const std::string& text) {
     return finish(write_all(STDOUT_FILENO, text, "standard output"));
 }
 
-Manual manual() {
+Manual command_manual() {
     return {
         .page = "dirtyring",
         .summary = "which pages of a running KVM guest have changed",
@@ -49,18 +49,22 @@ Manual manual() {
         .exit_status = {{"0", "All went well."},
                         {"1", "Something failed; a sentence on standard error says what."},
                         {"2", "The command line is wrong."}},
-        .see_also = {"dirtyring-probe(1)", "dirtyring-run(1)", "dirtyring-report(1)"},
+        .see_also = {"dirtyring-probe(1)", "dirtyring-run(1)", "dirtyring-report(1)",
+                     "dirtyring-bench(1)"},
     };
 }
 
 /// What CLI11 has against the command line, as a sentence with a hint.
 int complain_of_usage(const CLI::App& app, const CLI::ParseError& error) {
-    const std::vector<CLI::App*> chosen = app.get_subcommands();
-    std::string sentence = error.what();
+    const CLI::App* chosen = &app;
     std::string command = app.get_name();
-    if (!chosen.empty()) {
-        command += " " + chosen.front()->get_name();
-    } else if (const std::vector<std::string> unknown = app.remaining(); !unknown.empty()) {
+    while (!chosen->get_subcommands().empty()) {
+        chosen = chosen->get_subcommands().front();
+        command += " " + chosen->get_name();
+    }
+    std::string sentence = error.what();
+    const std::vector<std::string> unknown = chosen->remaining();
+    if (chosen->get_require_subcommand_min() > 0 && !unknown.empty()) {
         // CLI11 would say that a subcommand is missing.
         sentence = fmt::format("there is no command or option \"{}\"", unknown.front());
     }
@@ -70,10 +74,11 @@ int complain_of_usage(const CLI::App& app, const CLI::ParseError& error) {
 int run_command(int argc, char** argv) {
     CLI::App app;
     app.name("dirtyring");
-    set_manual(app, manual());
+    set_manual(app, command_manual());
     app.set_version_flag("--version", "dirtyring " DIRTYRING_VERSION,
                          "Says its version and leaves.");
-    const std::vector<Command> commands = {add_probe(app), add_run(app), add_report(app)};
+    const std::vector<Command> commands = {add_probe(app), add_run(app), add_report(app),
+                                           add_bench(app)};
     app.require_subcommand(1);
     try {
         app.parse(argc, argv);
