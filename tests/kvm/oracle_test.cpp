@@ -25,7 +25,7 @@ constexpr std::uint64_t million = 1000000;
 TrackedRun writer(const char* name, Way way, std::uint32_t entries, std::uint32_t vcpus,
                   const char* pattern, bool drained, std::uint64_t writes) {
     TrackedRun test{.name = name, .way = way, .entries = entries, .vcpus = vcpus};
-    test.params = {{"pattern", pattern}, {"working_set", "16M"}, {"writes", "20000"}};
+    test.params = {{"pattern", pattern}, {"working_set", "16M"}, {"writes", "5000"}};
     test.drained = drained;
     test.writes = writes;
     return test;
@@ -66,7 +66,7 @@ TEST_F(StormTest, SignalsAtTheResettingThreadLoseNothing) {
         GTEST_SKIP() << "this kernel's KVM has no dirty ring";
     }
     TrackedRun test = writer("storm", Way::ring, 4096, 2, "uniform", true, million);
-    test.storm = 2000;
+    test.storm = 500;
     const TrackedOutcome outcome = run(test);
     expect_nothing_lost(outcome);
     EXPECT_GE(outcome.signals, test.storm);
