@@ -2,6 +2,7 @@
 #include "dirtyring/source/bitmap_source.hpp"
 
 #include <algorithm>
+#include <string>
 #include <utility>
 
 namespace dirtyring {
@@ -70,7 +71,10 @@ Result<Pages> BitmapSource::collect(DirtySet storage) {
     const std::lock_guard lock(mutex_);
     for (std::size_t place = 0; place < pending_.memory().slots().size(); ++place) {
         if (Result<void> done = collect_slot(place); !done) {
-            return fail(std::move(done.error()));
+            Error& error = done.error();
+            error.operation +=
+                "(slot " + std::to_string(pending_.memory().slots()[place].slot) + ")";
+            return fail(std::move(error));
         }
     }
     storage.prepare(pending_.memory());

@@ -12,7 +12,7 @@ namespace dirtyring::fake {
 namespace {
 
 std::atomic_ref<std::uint64_t> content(std::byte* page) {
-    // SAFETY: pages are made by new std::byte[], aligned for any scalar, and are a multiple of
+    // SAFETY: pages are made by calloc, aligned for any scalar, and are a multiple of
     // 4,096 bytes apart; nothing reads or writes their first word in another way.
     return std::atomic_ref(*reinterpret_cast<std::uint64_t*>(page));
 }
@@ -43,11 +43,12 @@ Kernel::Kernel(Config config) : config_(std::move(config)), look_every_(config_.
     for (const Slot& slot : config_.slots) {
         Memory memory;
         const std::size_t bytes = slot.pages * page_size;
-        memory.bytes = std::make_unique<std::byte[]>(bytes);
+        // Untouched zeros, of which the host has to find only the pages that are written.
+        memory.bytes.reset(static_cast<std::byte*>(std::calloc(slot.pages, page_size)));
         memory.slot = {slot.slot, address, bytes, memory.bytes.get()};
         memory.armed.assign(slot.pages, true);
         memory.dirty.assign(words(slot.pages), 0);
-        if (!map_.add(memory.slot)) {
+        if (memory.bytes == nullptr || !map_.add(memory.slot)) {
             std::abort();  // the test made a slot that no kernel would
         }
         memories_.push_back(std::move(memory));
@@ -180,6 +181,10 @@ void Kernel::during_reset(std::uint32_t entries, std::function<void()> act) {
 
 void Kernel::around_set_region(std::function<void()> act) {
     around_set_region_ = std::move(act);
+}
+
+void Kernel::before_clear(std::function<void(const kvm_clear_dirty_log&)> act) {
+    before_clear_ = std::move(act);
 }
 
 void Kernel::signal_after(std::uint32_t entries) {
@@ -342,6 +347,9 @@ int Kernel::get_log(const kvm_dirty_log& log) {
 int Kernel::clear_log(const kvm_clear_dirty_log& log) {
     const std::lock_guard lock(slots_lock_);
     ++clears_;
+    if (before_clear_) {
+        before_clear_(log);
+    }
     if (config_.log == Log::rings) {
         return -ENXIO;
     }

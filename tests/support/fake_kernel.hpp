@@ -14,6 +14,7 @@
 #include <bit>
 #include <cstddef>
 #include <cstdint>
+#include <cstdlib>
 #include <functional>
 #include <memory>
 #include <mutex>
@@ -87,6 +88,9 @@ class Kernel {
     void during_reset(std::uint32_t entries, std::function<void()> act);
     /// Called by each KVM_SET_USER_MEMORY_REGION before and after it changes the slot.
     void around_set_region(std::function<void()> act);
+    /// Called by each KVM_CLEAR_DIRTY_LOG before it does anything: what the vCPUs do between a
+    /// KVM_GET_DIRTY_LOG and it.
+    void before_clear(std::function<void(const kvm_clear_dirty_log&)> act);
     /// SIGUSR1 becomes pending when the next reset has taken so many entries; it ends there, unless
     /// its thread blocks the signal.
     void signal_after(std::uint32_t entries);
@@ -118,7 +122,7 @@ class Kernel {
     };
     struct Memory {
         MemorySlot slot;
-        std::unique_ptr<std::byte[]> bytes;
+        std::unique_ptr<std::byte[], decltype(&std::free)> bytes{nullptr, std::free};
         bool logging = true;
         std::vector<bool> armed;
         std::vector<std::uint64_t> dirty;  // for the bitmaps
@@ -157,6 +161,7 @@ class Kernel {
     std::uint32_t act_after_ = 0;
     std::function<void()> during_reset_;
     std::function<void()> around_set_region_;
+    std::function<void(const kvm_clear_dirty_log&)> before_clear_;
     static constexpr std::uint32_t never = ~std::uint32_t{0};
     std::uint32_t signal_after_ = never;
     std::uint32_t kill_after_ = never;
