@@ -132,9 +132,9 @@ class PageSet {
     template <typename Use>
     void for_each_block(Use&& use, std::uint64_t first, std::uint64_t end) const {
         // At most what is there: a set that was moved from has none.
-        const std::size_t last = std::min(
-            touched_.size(), static_cast<std::size_t>((end + block_pages - 1) / block_pages));
-        for (auto block = static_cast<std::size_t>(first / block_pages); block < last; ++block) {
+        const std::size_t last =
+            std::min<std::size_t>(touched_.size(), (end + block_pages - 1) / block_pages);
+        for (std::size_t block = first / block_pages; block < last; ++block) {
             if (touched_[block] == 0) {
                 const void* next = std::memchr(&touched_[block], 1, last - block);
                 if (next == nullptr) {
