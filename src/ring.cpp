@@ -77,13 +77,7 @@ Result<Ring> Ring::map(const kvm::Vcpu& vcpu) {
                             "of another program use Ring::adopt"));
     }
     // SAFETY: the kernel makes the ring with the vCPU, in the size that enable_dirty_ring gave.
-    Result<kvm::Mapping> mapping = kvm::Mapping::map(
-        vcpu.fd(), vcpu.dirty_ring_entries() * sizeof(kvm_dirty_gfn), ring_offset(), "dirty ring");
-    if (!mapping) {
-        return fail(std::move(mapping.error()));
-    }
-    const std::span<kvm_dirty_gfn> entries = entries_of(*mapping);
-    return Ring(std::move(*mapping), entries);
+    return map_bytes(vcpu.fd(), vcpu.dirty_ring_entries() * sizeof(kvm_dirty_gfn));
 }
 
 Result<Ring> Ring::adopt(const kvm::Fd& vcpu) {
@@ -103,12 +97,15 @@ Result<Ring> Ring::adopt(const kvm::Fd& vcpu) {
                             "is made"));
     }
     // SAFETY: true_size has seen a page behind every part of it.
-    Result<kvm::Mapping> mapping = kvm::Mapping::map(vcpu, *bytes, ring_offset(), "dirty ring");
-    if (!mapping) {
-        return fail(std::move(mapping.error()));
-    }
-    const std::span<kvm_dirty_gfn> entries = entries_of(*mapping);
-    return Ring(std::move(*mapping), entries);
+    return map_bytes(vcpu, *bytes);
+}
+
+Result<Ring> Ring::map_bytes(const kvm::Fd& vcpu, std::size_t bytes) {
+    return kvm::Mapping::map(vcpu, bytes, ring_offset(), "dirty ring")
+        .map([](kvm::Mapping&& mapping) {
+            const std::span<kvm_dirty_gfn> entries = entries_of(mapping);
+            return Ring(std::move(mapping), entries);
+        });
 }
 
 Result<Ring> Ring::over(std::span<kvm_dirty_gfn> entries) {

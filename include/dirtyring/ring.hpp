@@ -107,6 +107,9 @@ class Ring {
   private:
     Ring(kvm::Mapping mapping, std::span<kvm_dirty_gfn> entries) noexcept;
 
+    /// `bytes` is the ring's true size.
+    static Result<Ring> map_bytes(const kvm::Fd& vcpu, std::size_t bytes);
+
     // The whole handshake of reader and kernel is in the first and the last of these.
     [[nodiscard]] static std::uint32_t load_flags(kvm_dirty_gfn& entry) noexcept;
     [[nodiscard]] static RingEntry load_page(kvm_dirty_gfn& entry) noexcept;
