@@ -5,12 +5,15 @@
 // in turn in every iteration, so that their ratios hold however busy the machine is; each counter
 // is a median over the iterations, in nanoseconds an entry.
 #include <benchmark/benchmark.h>
+#include <sys/utsname.h>
 
 #include <algorithm>
 #include <array>
 #include <chrono>
 #include <cstdlib>
+#include <fstream>
 #include <random>
+#include <string>
 
 #include "dirtyring/harvest.hpp"
 #include "styles.hpp"
@@ -165,11 +168,28 @@ const std::array patterns = {
     Pattern{"two_slots_mixed/4GiB", {gib, 3 * gib}, mixed},
 };
 
+/// Printed above the table, beside what the benchmark library says of caches and load.
+void tell_host() {
+    std::ifstream info("/proc/cpuinfo");
+    for (std::string line; std::getline(info, line);) {
+        if (line.starts_with("model name")) {
+            benchmark::AddCustomContext("cpu", line.substr(line.find(':') + 2));
+            break;
+        }
+    }
+    utsname about{};
+    if (::uname(&about) == 0) {
+        benchmark::AddCustomContext("kernel", about.release);
+    }
+    benchmark::AddCustomContext("compiler", __VERSION__);
+}
+
 }  // namespace
 }  // namespace dirtyring::bench
 
 int main(int argc, char** argv) {
     benchmark::Initialize(&argc, argv);
+    dirtyring::bench::tell_host();
     if (benchmark::ReportUnrecognizedArguments(argc, argv)) {
         return 1;
     }
