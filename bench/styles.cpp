@@ -153,4 +153,21 @@ std::uint32_t BareLoop::harvest() {
     return static_cast<std::uint32_t>(ring_.size());
 }
 
+std::uint32_t BareBitmap::harvest() {
+    std::uint64_t* const words = words_.data();
+    for (kvm_dirty_gfn& entry : ring_) {
+        if (load_acquire(entry.flags) != KVM_DIRTY_GFN_F_DIRTY) {
+            break;
+        }
+        const std::uint64_t page = entry.offset;
+        store_release(entry.flags, KVM_DIRTY_GFN_F_RESET);
+        words[page / 64] |= std::uint64_t{1} << (page % 64);
+    }
+    return static_cast<std::uint32_t>(ring_.size());
+}
+
+void BareBitmap::clear() noexcept {
+    std::ranges::fill(words_, 0);
+}
+
 }  // namespace dirtyring::bench

@@ -128,4 +128,20 @@ class BareLoop {
     std::uint64_t sum_ = 0;
 };
 
+/// The least for who keeps a bitmap: the same, and a bit for each page of the only slot that there
+/// is. Nothing is checked and nothing counted, so it stands for no safe reader: it is the limit.
+class BareBitmap {
+  public:
+    /// `pages` is how many the slot has.
+    BareBitmap(std::span<kvm_dirty_gfn> ring, std::uint64_t pages)
+        : ring_(ring), words_(pages / 64 + 1) {}
+
+    std::uint32_t harvest();
+    void clear() noexcept;
+
+  private:
+    std::span<kvm_dirty_gfn> ring_;
+    std::vector<std::uint64_t> words_;
+};
+
 }  // namespace dirtyring::bench
