@@ -10,13 +10,15 @@
 
 using namespace dirtyring;
 
+constexpr std::uint32_t ring_entries = 4096;
+
 int main(int argc, char** argv) {
     if (argc != 2) {
         return std::fprintf(stderr, "usage: reader_thread GUEST\n"), 2;
     }
     std::optional<RingSource> source;
     const auto machine = make_writer_machine(
-        argv[1], 4096, [&](std::uint32_t vcpu) { return source->ring_full(vcpu); });
+        argv[1], ring_entries, [&](std::uint32_t vcpu) { return source->ring_full(vcpu); });
 
     source.emplace(machine->vm().fd(), machine->memory());
     for (std::uint32_t i = 0; i < machine->vcpu_count(); ++i) {
@@ -26,7 +28,11 @@ int main(int argc, char** argv) {
     or_exit(machine->start());
     std::jthread reader([&](const std::stop_token& stop) {
         while (!stop.stop_requested()) {
-            or_exit(source->drain());  // the pages wait for the next collect
+            // Not sooner than needed: pages that are drained are armed again, and their next write
+            // faults. They wait for the next collect.
+            if (source->fill() >= ring_entries / 2) {
+                or_exit(source->drain());
+            }
             std::this_thread::sleep_for(std::chrono::microseconds(200));
         }
     });
