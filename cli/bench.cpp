@@ -70,13 +70,6 @@ std::uint32_t bench_ring_entries(const BenchHost& host) noexcept {
     return std::min(65536U, host.kvm.vm.largest_ring());
 }
 
-machine::Config tracked(machine::Config config, Track track, std::uint32_t ring_entries) {
-    config.log_dirty = true;
-    config.ring_entries = track == Track::ring ? ring_entries : 0;
-    config.manual_protect = track == Track::manual;
-    return config;
-}
-
 double median(std::vector<double> values) {
     const auto middle = values.begin() + static_cast<std::ptrdiff_t>(values.size() / 2);
     std::ranges::nth_element(values, middle);

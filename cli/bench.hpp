@@ -32,9 +32,6 @@ inline constexpr std::array tracks = {Track::ring, Track::bitmap, Track::manual}
 [[nodiscard]] std::string lacking(const BenchHost& host);
 /// Entries of each ring in a benchmark: 65,536, or what the host has at most.
 [[nodiscard]] std::uint32_t bench_ring_entries(const BenchHost& host) noexcept;
-/// `config` with what a machine needs to be tracked that way.
-[[nodiscard]] machine::Config tracked(machine::Config config, Track track,
-                                      std::uint32_t ring_entries);
 
 /// Of `values`, which are not none; the upper one of two in the middle.
 [[nodiscard]] double median(std::vector<double> values);

@@ -32,9 +32,9 @@ struct CollectPlan {
 
 CollectPlan plan_of(const BenchOptions& options) {
     if (options.quick) {
-        return {.memories = {64 * mib, 1024 * mib}, .rounds = 8, .passes = 1};
+        return {.memories = {least_memory, 1024 * mib}, .rounds = 8, .passes = 1};
     }
-    return {.memories = {64 * mib, 256 * mib, 1024 * mib, 4096 * mib, 16384 * mib},
+    return {.memories = {least_memory, 256 * mib, 1024 * mib, 4096 * mib, 16384 * mib},
             .rounds = 20,
             .passes = 3};
 }

@@ -16,17 +16,14 @@ Result<std::unique_ptr<Session>> Session::create(const SessionConfig& config,
                                                  const GuestFile& guest,
                                                  Interruption& interruption) {
     std::unique_ptr<Session> session(new Session(config, interruption));
-    machine::Config machine_config = config.machine;
-    machine_config.log_dirty = true;
-    machine_config.ring_entries = config.track == Track::ring ? config.ring_entries : 0;
-    machine_config.manual_protect = config.track == Track::manual;
     machine::Callbacks callbacks;
     // The tracker is there before the first vCPU runs.
     callbacks.on_ring_full = [self = session.get()](std::uint32_t vcpu) {
         return self->tracker_->ring_full(vcpu);
     };
     Result<std::unique_ptr<machine::Machine>> machine =
-        machine::Machine::create(machine_config, {guest.name, guest.bytes()}, std::move(callbacks));
+        machine::Machine::create(tracked(config.machine, config.track, config.ring_entries),
+                                 {guest.name, guest.bytes()}, std::move(callbacks));
     if (!machine) {
         return fail(std::move(machine.error()));
     }

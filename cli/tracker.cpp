@@ -35,6 +35,13 @@ VcpuFigures difference(const VcpuFigures& now, const VcpuFigures& before) {
 
 }  // namespace
 
+machine::Config tracked(machine::Config config, Track track, std::uint32_t ring_entries) {
+    config.log_dirty = true;
+    config.ring_entries = track == Track::ring ? ring_entries : 0;
+    config.manual_protect = track == Track::manual;
+    return config;
+}
+
 Result<std::unique_ptr<Tracker>> Tracker::create(machine::Machine& machine, Track track) {
     std::unique_ptr<Tracker> tracker(new Tracker(machine));
     tracker->told_.resize(machine.vcpu_count());

@@ -19,6 +19,10 @@
 
 namespace dirtyring::cli {
 
+/// `config` with what a machine needs to be tracked that way; `ring_entries` is for the ring only.
+[[nodiscard]] machine::Config tracked(machine::Config config, Track track,
+                                      std::uint32_t ring_entries);
+
 /// Borrows the machine, whose vCPUs must have ended before this goes.
 class Tracker {
   public:
