@@ -38,6 +38,29 @@ two lines"
     [ ! -e /usr/lost ]
 }
 
+@test "an arm64 machine has KVM and runs a static program for arm64 with all of this" {
+    cat >program.cpp <<'END'
+#include <unistd.h>
+#include <cstdio>
+#include <cstdlib>
+int main(int, char** argv) {
+    char directory[4096];
+    std::printf("%d|%s|%s|%s\n", access("/dev/kvm", R_OK | W_OK), getcwd(directory, sizeof directory),
+                argv[1], std::getenv("text"));
+    std::fputs("complaint\n", stderr);
+    std::fputs("kept\n", std::fopen("made", "w"));
+    return 7;
+}
+END
+    aarch64-linux-gnu-g++ -static -o program program.cpp
+    export text="it's
+two lines"
+    run --separate-stderr -7 "$emulated_host" --arch aarch64 ./program 'an  argument'
+    [ "$output" = "0|$PWD|an  argument|$text" ]
+    [[ $stderr == *complaint ]]
+    [ "$(cat made)" = kept ]
+}
+
 @test "many lines arrive complete and in order" {
     seq 1 100000 >expected
     "$emulated_host" seq 1 100000 >got
@@ -95,6 +118,8 @@ END
     [[ $output == *"--memory needs a value"* ]]
     run -125 "$emulated_host" --kernel 2.6 true
     [[ $output == *"--kernel takes 6.12 or 6.1, not '2.6'"* ]]
+    run -125 "$emulated_host" --arch mips true
+    [[ $output == *"--arch takes x86_64 or aarch64, not 'mips'"* ]]
     run -125 "$emulated_host" --unknown true
     [[ $output == *"there is no option '--unknown'"* ]]
 }
