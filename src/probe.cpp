@@ -8,6 +8,7 @@
 #include <cerrno>
 
 #include "dirtyring/memory.hpp"
+#include "host_pages.hpp"
 #include "sys.hpp"
 
 namespace dirtyring {
@@ -204,6 +205,9 @@ Result<VmFacilities> probe(const kvm::Vm& vm) {
 }
 
 Result<HostFacilities> probe(const kvm::System& system) {
+    if (Result<void> pages = check_host_pages("probe"); !pages) {
+        return fail(std::move(pages.error()));
+    }
     HostFacilities host;
     Result<int> version = system.api_version();
     if (!version) {

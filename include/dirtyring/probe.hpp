@@ -17,7 +17,7 @@ namespace dirtyring {
 /// The kernel's ways of telling which pages were written.
 enum class Tracking : std::uint8_t {
     ring,              ///< one ring for each vCPU (api.rst 8.29)
-    ring_with_bitmap,  ///< and a bitmap for what no vCPU wrote; not on x86-64
+    ring_with_bitmap,  ///< and a bitmap for what KVM writes without a vCPU; not x86-64
     bitmap,            ///< KVM_GET_DIRTY_LOG reports and re-arms (api.rst 4.8)
     manual_bitmap      ///< KVM_GET_DIRTY_LOG reports, KVM_CLEAR_DIRTY_LOG re-arms (api.rst 4.117)
 };
@@ -79,7 +79,8 @@ struct HostFacilities {
 
 /// Asks the host, and tries each way of tracking on VMs made for the purpose, without vCPUs and
 /// gone afterwards. Any thread. Errors: those of KVM_GET_API_VERSION, KVM_CHECK_EXTENSION,
-/// KVM_CREATE_VM and uname. What a way of tracking answers, and what /sys does not show, is no
+/// KVM_CREATE_VM and uname; EOPNOTSUPP where the host's kernel has pages of another size than
+/// page_size. What a way of tracking answers, and what /sys does not show, is no
 /// error.
 [[nodiscard]] Result<HostFacilities> probe(const kvm::System& system);
 

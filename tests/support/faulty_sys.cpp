@@ -40,6 +40,7 @@ struct Faults::State {
     std::optional<Call> failed;
     std::array<unsigned, 9> calls{};
     int mappings = 0;
+    std::optional<long> page_size;
     std::map<unsigned long, IoctlHandler> handlers;
     std::function<int(int, unsigned long, void*)> other_ioctls;
 
@@ -139,6 +140,11 @@ void Faults::on_ioctl(unsigned long request, int result) {
 void Faults::on_other_ioctls(std::function<int(int, unsigned long, void*)> handler) {
     const std::lock_guard lock(state_->mutex);
     state_->other_ioctls = std::move(handler);
+}
+
+void Faults::set_page_size(long bytes) {
+    const std::lock_guard lock(state_->mutex);
+    state_->page_size = bytes;
 }
 
 unsigned Faults::calls(Call call) const {
@@ -247,6 +253,12 @@ int uname(utsname* about) noexcept {
 }
 
 long page_size() noexcept {
+    if (const std::shared_ptr<faulty::Faults::State> state = faulty::active()) {
+        const std::lock_guard lock(state->mutex);
+        if (state->page_size) {
+            return *state->page_size;
+        }
+    }
     return ::sysconf(_SC_PAGESIZE);
 }
 

@@ -45,6 +45,9 @@ class Faults {
     /// Answers every ioctl that has no handler of its own.
     void on_other_ioctls(std::function<int(int fd, unsigned long request, void* argument)> handler);
 
+    /// The size of the host's pages, as if it were this.
+    void set_page_size(long bytes);
+
     /// Calls of this kind since the object was made, failed ones included.
     [[nodiscard]] unsigned calls(Call call) const;
     /// Mappings made less mappings undone since the object was made.

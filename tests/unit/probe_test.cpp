@@ -118,5 +118,15 @@ TEST(ProbeChoice, NothingWhereNothingWorks) {
     EXPECT_NE(of(host, Tracking::bitmap).why_not.find("KVM_GET_DIRTY_LOG"), std::string::npos);
 }
 
+TEST(ProbeChoice, AHostWithLargerPagesIsRefused) {
+    faulty::Faults faults;
+    faults.on_other_ioctls(agreeable_kernel);
+    faults.set_page_size(65'536);
+    const Result<HostFacilities> host = probe(kvm::System::adopt(make_descriptor()));
+    ASSERT_FALSE(host);
+    EXPECT_EQ(host.error().code, EOPNOTSUPP);
+    EXPECT_NE(host.error().message().find("pages of 65536 bytes"), std::string::npos);
+}
+
 }  // namespace
 }  // namespace dirtyring
