@@ -32,6 +32,7 @@ void PageSet::insert_word(std::size_t index, std::uint64_t bits) noexcept {
     }
     words_[index] |= bits;
     touched_[index / block_words] = 1;
+    used_ = true;
 }
 
 void PageSet::insert_all() noexcept {
@@ -68,6 +69,7 @@ void PageSet::clear() noexcept {
             touched_[block] = 0;
         },
         0, capacity_);
+    used_ = false;
 }
 
 }  // namespace dirtyring

@@ -9,6 +9,7 @@
 #pragma once
 
 #include <algorithm>
+#include <array>
 #include <bit>
 #include <cstddef>
 #include <cstdint>
@@ -26,11 +27,20 @@ class PageSet {
     [[nodiscard]] std::uint64_t capacity() const noexcept { return capacity_; }
     /// Pages in the set. Costs what walking it costs.
     [[nodiscard]] std::uint64_t size() const noexcept { return size(0, capacity_); }
+    /// True where nothing has been inserted since the last clear(). Costs no walk.
+    [[nodiscard]] bool empty() const noexcept {
+        return !used_ || touched_.empty() ||
+               std::memchr(touched_.data(), 1, touched_.size()) == nullptr;
+    }
 
     /// `page` must be below capacity(). True where it was not in the set before.
     bool insert(std::uint64_t page) noexcept;
     /// For many inserts in a row.
     class Inserter;
+    /// Takes a page out. `page` must be below capacity().
+    void erase(std::uint64_t page) noexcept {
+        words_[page / 64] &= ~(std::uint64_t{1} << (page % 64));
+    }
     /// `page` must be below capacity().
     [[nodiscard]] bool contains(std::uint64_t page) const noexcept {
         return (words_[page / 64] >> (page % 64) & 1) != 0;
@@ -59,10 +69,15 @@ class PageSet {
     void for_each_word(Use&& use, std::uint64_t first, std::uint64_t end) const {
         for_each_block(
             [&](std::size_t block) {
-                for (std::size_t w = block * block_words; w < (block + 1) * block_words; ++w) {
-                    if (words_[w] != 0) {
-                        use(w, words_[w]);
-                    }
+                const std::uint64_t* const words = &words_[block * block_words];
+                // Which are not 0, without a branch for each, which a CPU could not guess.
+                unsigned used = 0;
+                for (unsigned w = 0; w < block_words; ++w) {
+                    used |= (words[w] != 0 ? 1U : 0U) << w;
+                }
+                for (; used != 0; used &= used - 1) {
+                    const unsigned w = lowest(used);
+                    use(block * block_words + w, words[w]);
                 }
             },
             first, end);
@@ -131,20 +146,39 @@ class PageSet {
     /// Calls use(block) for each block that something was inserted into, in order.
     template <typename Use>
     void for_each_block(Use&& use, std::uint64_t first, std::uint64_t end) const {
+        if (!used_) {
+            return;
+        }
         // At most what is there: a set that was moved from has none.
         const std::size_t last =
             std::min<std::size_t>(touched_.size(), (end + block_pages - 1) / block_pages);
-        for (std::size_t block = first / block_pages; block < last; ++block) {
-            if (touched_[block] == 0) {
-                const void* next = std::memchr(&touched_[block], 1, last - block);
-                if (next == nullptr) {
-                    return;
-                }
-                block = static_cast<std::size_t>(static_cast<const std::uint8_t*>(next) -
-                                                 touched_.data());
+        std::size_t next = next_block(first / block_pages, last);
+        while (next != last) {
+            // Some at a time, so that the memory does not have to be waited for one by one.
+            std::array<std::size_t, 16> blocks;
+            std::size_t count = 0;
+            for (; count < blocks.size() && next != last; next = next_block(next + 1, last)) {
+                __builtin_prefetch(&words_[next * block_words]);
+                blocks[count++] = next;
             }
-            use(block);
+            for (std::size_t i = 0; i < count; ++i) {
+                use(blocks[i]);
+            }
         }
+    }
+    /// The first block from `block` on that something was inserted into; `last` where there is none
+    /// before that.
+    [[nodiscard]] std::size_t next_block(std::size_t block, std::size_t last) const noexcept {
+        if (block >= last) {
+            return last;
+        }
+        if (touched_[block] != 0) {
+            return block;
+        }
+        const void* const found = std::memchr(&touched_[block], 1, last - block);
+        return found == nullptr ? last
+                                : static_cast<std::size_t>(static_cast<const std::uint8_t*>(found) -
+                                                           touched_.data());
     }
 
     static constexpr std::size_t block_words = block_pages / 64;
@@ -152,14 +186,17 @@ class PageSet {
     std::uint64_t capacity_;
     std::vector<std::uint64_t> words_;   // a bit a page, whole blocks
     std::vector<std::uint8_t> touched_;  // for each block, 1 where a word of it may not be 0
+    bool used_ = false;                  // whether anything may be in the set
 };
 
 /// Inserts pages in a loop whose speed counts: what it needs of the set is in registers. The set
-/// must stay as large as it is meanwhile.
+/// must stay as large as it is meanwhile, and not be cleared.
 class PageSet::Inserter {
   public:
     explicit Inserter(PageSet& set) noexcept
-        : words_(set.words_.data()), touched_(set.touched_.data()) {}
+        : words_(set.words_.data()), touched_(set.touched_.data()) {
+        set.used_ = true;
+    }
 
     /// As PageSet::insert. Who does not use the result does not pay for it.
     [[gnu::always_inline]] bool insert(std::uint64_t page) noexcept {

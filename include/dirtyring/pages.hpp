@@ -36,6 +36,17 @@ class Pages {
         set_.insert_all();
         everything_ = true;
     }
+    /// Adds pages, armed again like the rest, or written by the host itself. Over the same slots.
+    void merge(const DirtySet& more) noexcept { set_.merge(more); }
+    /// The same, by the numbers of the pages (DirtySet::number).
+    void merge(const PageSet& numbers) noexcept { set_.merge(numbers); }
+    /// How many of the pages are there because their next write may go unlogged: they are dirty in
+    /// each collect, until they are armed again (RingSource::rearm_suspects).
+    [[nodiscard]] std::uint64_t suspects() const noexcept { return suspects_; }
+    void mark_suspects(const DirtySet& pages) noexcept {
+        set_.merge(pages);
+        suspects_ = pages.size();
+    }
     /// The set itself, slot by slot.
     [[nodiscard]] const DirtySet& set() const noexcept { return set_; }
 
@@ -52,6 +63,7 @@ class Pages {
   private:
     DirtySet set_;
     bool everything_ = false;
+    std::uint64_t suspects_ = 0;
 };
 
 }  // namespace dirtyring

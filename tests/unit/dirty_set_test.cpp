@@ -49,14 +49,16 @@ TEST(DirtySet, KeepsPagesBySlot) {
 
 TEST(DirtySet, CountsWhatNamesNoPageAndNeverFollowsIt) {
     DirtySet set(two_slots());
-    EXPECT_FALSE(set.insert(4, 0));                  // no such slot
+    EXPECT_FALSE(set.insert(4, 0));  // no such slot
+    EXPECT_FALSE(set.insert(6, 0));  // nor the one after the last
+    EXPECT_FALSE(set.insert(smm | 6, 0));
     EXPECT_FALSE(set.insert(0xffff, 0));             // nor such an id
     EXPECT_FALSE(set.insert(~std::uint32_t{0}, 0));  // nor such an address space
     EXPECT_FALSE(set.insert(5, 100));                // the first page past the end
     EXPECT_FALSE(set.insert(5, ~std::uint64_t{0}));  // far past it
     EXPECT_TRUE(set.insert(5, 99));
     EXPECT_FALSE(set.insert(smm | 5, 70));
-    EXPECT_EQ(set.stale(), 6U);
+    EXPECT_EQ(set.stale(), 8U);
     EXPECT_EQ(set.size(), 1U);
     set.clear();
     EXPECT_EQ(set.stale(), 0U);
@@ -123,6 +125,19 @@ TEST(DirtySet, RunsDoNotCrossSlotsWhateverTheGap) {
     EXPECT_EQ(runs(set, ~std::uint64_t{0}), (Runs{{5, 0, 100}, {smm | 5, 0, 1}}));
 }
 
+TEST(DirtySet, ACleanPagePartsRunsUnlessAGapIsAskedFor) {
+    DirtySet set(two_slots());
+    set.insert(smm | 5, 1);
+    set.insert(smm | 5, 3);
+    std::vector<std::uint64_t> firsts;
+    set.for_each_run([&](const PageRun& run) { firsts.push_back(run.first); });
+    set.pages(1).for_each_run([&](std::uint64_t first, std::uint64_t) { firsts.push_back(first); });
+    const Pages pages(std::move(set), Rearmed());
+    pages.for_each_run([&](const PageRun& run) { firsts.push_back(run.first); });
+    EXPECT_EQ(firsts, (std::vector<std::uint64_t>{1, 3, 1, 3, 1, 3}));
+    pages.for_each_run([](const PageRun& run) { EXPECT_EQ(run.count, 3U); }, 1);
+}
+
 TEST(DirtySet, AllMeansEveryPageOfEverySlot) {
     DirtySet set(two_slots());
     set.insert_all();
@@ -163,6 +178,186 @@ TEST(DirtySet, PrepareForOtherSlotsForgetsTheOldOnes) {
     EXPECT_EQ(runs(set), (Runs{{6, 0, 1}}));
 }
 
+TEST(DirtySet, RunsLeadToTheirPlaceInAFileOfAllMemory) {
+    DirtySet set(two_slots());
+    set.insert(5, 3);
+    set.insert(smm | 5, 0);
+    set.insert(smm | 5, 9);
+    std::vector<std::uint64_t> offsets;
+    set.for_each_run([&](const PageRun& run) { offsets.push_back(run.file_offset); });
+    EXPECT_EQ(offsets,
+              (std::vector<std::uint64_t>{3 * page_size, 100 * page_size, 109 * page_size}));
+}
+
+TEST(DirtySet, ARangeIsOfItsSlotOnly) {
+    DirtySet set(two_slots());
+    set.insert_range(0, 60, 100);
+    set.insert_range(1, 0, 1);
+    set.insert_range(1, 5, 5);
+    EXPECT_EQ(runs(set), (Runs{{5, 60, 40}, {smm | 5, 0, 1}}));
+    EXPECT_EQ(set.size(), 41U);
+}
+
+TEST(DirtySet, IsEmptyUntilSomethingIsInsertedAndAfterClear) {
+    DirtySet set(two_slots());
+    EXPECT_TRUE(set.empty());
+    set.insert(5, 100);  // names no page
+    EXPECT_TRUE(set.empty());
+    set.insert(smm | 5, 69);
+    EXPECT_FALSE(set.empty());
+    set.clear();
+    EXPECT_TRUE(set.empty());
+    EXPECT_TRUE(DirtySet().empty());
+}
+
+TEST(DirtySet, ASlotsPagesAreWrittenDownAsADirtyBitmap) {
+    DirtySet set(two_slots());
+    set.insert(5, 99);
+    set.insert(smm | 5, 0);
+    set.insert(smm | 5, 69);
+    std::array<std::uint64_t, 2> bitmap = {~std::uint64_t{0}, ~std::uint64_t{0}};
+    set.pages(1).copy_bitmap(bitmap);
+    EXPECT_EQ(bitmap, (std::array<std::uint64_t, 2>{1, 1 << 5}));
+    set.pages(0).copy_bitmap(bitmap);
+    EXPECT_EQ(bitmap, (std::array<std::uint64_t, 2>{0, std::uint64_t{1} << 35}));
+    set.clear();
+    set.pages(0).copy_bitmap(bitmap);
+    EXPECT_EQ(bitmap, (std::array<std::uint64_t, 2>{0, 0}));
+}
+
+// Slots that change
+// ---------------------------------------------------------------------------------------------
+
+// No page of it is touched.
+std::byte* const large = host.data();
+
+/// One slot of `pages` pages, behind another that keeps it from being the first.
+MemoryMap slot_of(std::uint64_t pages, std::byte* memory = large, std::uint64_t first = 0x100000) {
+    MemoryMap map;
+    EXPECT_TRUE(map.add({9, 0, page_size, host.data()}));
+    EXPECT_TRUE(map.add({5, first * page_size, pages * page_size, memory}));
+    return map;
+}
+
+DirtySet merged_over(const MemoryMap& now, const DirtySet& before) {
+    DirtySet set(now);
+    set.merge_over(before);
+    return set;
+}
+
+TEST(DirtySetMergeOver, TheSameSlotsIsAMerge) {
+    DirtySet before(two_slots());
+    before.insert(5, 99);
+    before.insert(9, 9);
+    const DirtySet set = merged_over(two_slots(), before);
+    EXPECT_EQ(runs(set), (Runs{{5, 99, 1}}));
+    EXPECT_EQ(set.stale(), 1U);
+}
+
+TEST(DirtySetMergeOver, AGrownSlotKeepsItsPages) {
+    DirtySet before(slot_of(700));
+    before.insert(5, 0);
+    before.insert(5, 699);
+    const DirtySet set = merged_over(slot_of(5000), before);
+    EXPECT_EQ(runs(set), (Runs{{5, 0, 1}, {5, 699, 1}}));
+}
+
+TEST(DirtySetMergeOver, AShrunkSlotKeepsThePagesThatItStillHas) {
+    DirtySet before(slot_of(5000));
+    before.insert_all();
+    // Ends of words and of blocks, and one page to either side.
+    for (const std::uint64_t pages :
+         {1U, 63U, 64U, 65U, 100U, 511U, 512U, 513U, 600U, 1024U, 1025U, 4999U}) {
+        const DirtySet set = merged_over(slot_of(pages), before);
+        EXPECT_EQ(runs(set), (Runs{{9, 0, 1}, {5, 0, pages}})) << pages;
+        EXPECT_EQ(set.size(), pages + 1);
+    }
+}
+
+TEST(DirtySetMergeOver, PagesPastTheNewEndAreNotTakenForThoseOfTheSlotBehind) {
+    MemoryMap wide;
+    ASSERT_TRUE(wide.add({1, 0, 600 * page_size, large}));
+    ASSERT_TRUE(wide.add({2, 0x1000000, 600 * page_size, large}));
+    MemoryMap narrow;
+    ASSERT_TRUE(narrow.add({1, 0, 70 * page_size, large}));
+    ASSERT_TRUE(narrow.add({2, 0x1000000, 600 * page_size, large}));
+    DirtySet before(wide);
+    before.insert(1, 69);
+    before.insert(1, 70);
+    before.insert(1, 512);
+    before.insert(1, 599);
+    EXPECT_EQ(runs(merged_over(narrow, before)), (Runs{{1, 69, 1}}));
+}
+
+TEST(DirtySetMergeOver, AMovedSlotKeepsItsPages) {
+    DirtySet before(slot_of(700));
+    before.insert(5, 650);
+    EXPECT_EQ(runs(merged_over(slot_of(700, large, 0x200000), before)), (Runs{{5, 650, 1}}));
+    // At another place among the slots.
+    MemoryMap alone;
+    ASSERT_TRUE(alone.add({5, 0, 700 * page_size, large}));
+    EXPECT_EQ(runs(merged_over(alone, before)), (Runs{{5, 650, 1}}));
+}
+
+TEST(DirtySetMergeOver, ASlotOverOtherHostMemoryIsAnother) {
+    DirtySet before(slot_of(700));
+    before.insert(5, 1);
+    before.insert(9, 0);
+    EXPECT_EQ(runs(merged_over(slot_of(700, large + page_size), before)), (Runs{{9, 0, 1}}));
+}
+
+TEST(DirtySetMergeOver, PagesOfARemovedSlotGo) {
+    DirtySet before(two_slots());
+    before.insert(5, 1);
+    before.insert(smm | 5, 2);
+    MemoryMap rest = two_slots();
+    ASSERT_TRUE(rest.remove(5));
+    EXPECT_EQ(runs(merged_over(rest, before)), (Runs{{smm | 5, 2, 1}}));
+    EXPECT_TRUE(merged_over(MemoryMap(), before).empty());
+}
+
+TEST(DirtySetMergeOver, AddsToWhatIsThere) {
+    DirtySet before(slot_of(700));
+    before.insert(5, 1);
+    DirtySet set(slot_of(5000));
+    set.insert(5, 2);
+    set.merge_over(before);
+    EXPECT_EQ(runs(set), (Runs{{5, 1, 2}}));
+}
+
+Runs unknown(const MemoryMap& now, const MemoryMap& before) {
+    DirtySet set(now);
+    set.insert_unknown_to(before);
+    return runs(set);
+}
+
+TEST(DirtySetUnknown, NothingOfSlotsThatAreAsTheyWere) {
+    EXPECT_EQ(unknown(two_slots(), two_slots()), Runs());
+    EXPECT_EQ(unknown(slot_of(70), slot_of(700)), Runs());
+}
+
+TEST(DirtySetUnknown, WhatASlotHasGrownBy) {
+    EXPECT_EQ(unknown(slot_of(5000), slot_of(700)), (Runs{{5, 700, 4300}}));
+    EXPECT_EQ(unknown(slot_of(701), slot_of(700)), (Runs{{5, 700, 1}}));
+}
+
+TEST(DirtySetUnknown, AllOfANewSlotAndOfOneOverOtherHostMemory) {
+    MemoryMap one = two_slots();
+    ASSERT_TRUE(one.remove(smm | 5));
+    EXPECT_EQ(unknown(two_slots(), one), (Runs{{smm | 5, 0, 70}}));
+    EXPECT_EQ(unknown(slot_of(700, large + page_size), slot_of(700)), (Runs{{5, 0, 700}}));
+    EXPECT_EQ(unknown(two_slots(), MemoryMap()), (Runs{{5, 0, 100}, {smm | 5, 0, 70}}));
+}
+
+// Whoever saved it by its address has it where it no longer is.
+TEST(DirtySetUnknown, AllOfASlotAtAnotherGuestAddressOrPlaceInAFile) {
+    EXPECT_EQ(unknown(slot_of(700, large, 0x200000), slot_of(700)), (Runs{{5, 0, 700}}));
+    MemoryMap second = two_slots();
+    ASSERT_TRUE(second.remove(5));
+    EXPECT_EQ(unknown(second, two_slots()), (Runs{{smm | 5, 0, 70}}));
+    EXPECT_EQ(unknown(two_slots(), second), (Runs{{5, 0, 100}, {smm | 5, 0, 70}}));
+}
+
 TEST(Pages, EverythingIsEveryPageAndSaysSo) {
     DirtySet set(two_slots());
     set.insert(5, 1);
@@ -180,6 +375,20 @@ TEST(Pages, RecycledStorageIsUsedAgain) {
     const MemorySlot* slots = set.memory().slots().data();
     Pages pages(std::move(set), Rearmed());
     EXPECT_EQ(std::move(pages).recycle().memory().slots().data(), slots);
+}
+
+TEST(Pages, SuspectsAreAmongThePagesAndCounted) {
+    DirtySet set(two_slots());
+    set.insert(5, 1);
+    DirtySet suspects(two_slots());
+    suspects.insert(5, 1);
+    suspects.insert(smm | 5, 2);
+    Pages pages(std::move(set), Rearmed());
+    EXPECT_EQ(pages.suspects(), 0U);
+    pages.mark_suspects(suspects);
+    EXPECT_EQ(pages.suspects(), 2U);
+    EXPECT_FALSE(pages.everything());
+    EXPECT_EQ(runs(pages.set()), (Runs{{5, 1, 1}, {smm | 5, 2, 1}}));
 }
 
 }  // namespace

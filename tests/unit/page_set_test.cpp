@@ -103,6 +103,12 @@ TEST(PageSet, AGapOfAtMostSoManyCleanPagesJoinsRuns) {
     EXPECT_EQ(runs(set, ~std::uint64_t{0}), (Runs{{5, 696}}));
 }
 
+TEST(PageSet, ACleanPagePartsRunsUnlessAGapIsAskedFor) {
+    unsigned runs = 0;
+    make(100, {1, 3}).for_each_run([&](std::uint64_t, std::uint64_t) { ++runs; });
+    EXPECT_EQ(runs, 2U);
+}
+
 TEST(PageSet, AGapFromPageZeroIsCounted) {
     EXPECT_EQ(runs(make(100, {0, 3}), 1), (Runs{{0, 1}, {3, 1}}));
     EXPECT_EQ(runs(make(100, {0, 3}), 2), (Runs{{0, 4}}));
@@ -140,6 +146,16 @@ TEST(PageSet, MergeIsTheUnion) {
     set.merge(make(corner_capacity, {1, 65, 262144}));
     EXPECT_EQ(pages(set), (Pages{1, 64, 65, 5000, 262144}));
     EXPECT_EQ(set.size(), 5U);
+}
+
+TEST(PageSet, MovedFromItHasNoPagesAnywhere) {
+    PageSet set = make(corner_capacity, corners);
+    const PageSet other = std::move(set);
+    EXPECT_EQ(pages(other), corners);
+    EXPECT_EQ(set.size(4096, 8192), 0U);
+    EXPECT_TRUE(set.empty());
+    set.clear();
+    EXPECT_EQ(set.size(), 0U);
 }
 
 TEST(PageSet, ClearForgetsEverythingOnAllLevels) {
