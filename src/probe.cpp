@@ -57,16 +57,6 @@ Result<std::uint32_t> try_ring(kvm::Vm& vm, std::uint32_t largest) {
     return enabled.map([&] { return entries; });
 }
 
-Result<void> try_ring_with_bitmap(const kvm::Vm& vm, const VmFacilities& offered) {
-    if (!offered.ring_with_bitmap) {
-        return fail({EOPNOTSUPP,
-                     "KVM_CAP_DIRTY_LOG_RING_WITH_BITMAP",
-                     "this kernel's KVM does not offer it; arm64's does",
-                     {}});
-    }
-    return enable(vm, kvm::abi::cap_dirty_log_ring_with_bitmap, 0);
-}
-
 /// Logs one page of memory by bitmap and reads the log.
 Result<void> try_bitmap(const kvm::System& system, const VmFacilities& offered, bool manual) {
     alignas(page_size) std::array<std::byte, page_size> memory{};
@@ -105,9 +95,8 @@ void recommend(HostFacilities& host) {
     };
     constexpr Reason best_first[] = {
         {Tracking::ring_with_bitmap,
-         "the ring's cost follows the pages written, not the size of memory, and the bitmap has "
-         "what "
-         "is written without a vCPU"},
+         "it alone has all that KVM writes: the rings what vCPUs write, the bitmap what is written "
+         "without one"},
         {Tracking::ring,
          "its cost follows the pages written, not the size of memory, and it tells which vCPU "
          "wrote"},
@@ -237,7 +226,7 @@ Result<HostFacilities> probe(const kvm::System& system) {
     host.tracking = {
         support(Tracking::ring, least),
         support(Tracking::ring_with_bitmap,
-                least.and_then([&](std::uint32_t) { return try_ring_with_bitmap(*vm, host.vm); })),
+                least.and_then([&](std::uint32_t) { return vm->enable_dirty_ring_bitmap(); })),
         support(Tracking::bitmap, try_bitmap(system, host.vm, false)),
         support(Tracking::manual_bitmap, try_bitmap(system, host.vm, true)),
     };

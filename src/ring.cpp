@@ -19,7 +19,7 @@ constexpr std::size_t most_entries = std::size_t{1} << 20;
 constexpr int madv_populate_read = 22;
 
 long ring_offset() {
-    return KVM_DIRTY_LOG_PAGE_OFFSET * sys::page_size();
+    return kvm::abi::dirty_log_page_offset * sys::page_size();
 }
 
 std::span<kvm_dirty_gfn> entries_of(const kvm::Mapping& mapping) {

@@ -108,7 +108,7 @@ Result<void> Vm::enable_dirty_ring(std::uint32_t entries) {
     if (*largest_bytes == 0) {
         return fail(
             {EOPNOTSUPP, operation, "this kernel's KVM has no dirty ring",
-             "use Linux 5.11 or later on x86-64, 6.1 or later on arm64, or track by bitmap"});
+             "use Linux 5.11 or later on x86-64, 6.2 or later on arm64, or track by bitmap"});
     }
     const auto most = static_cast<std::uint32_t>(static_cast<std::size_t>(*largest_bytes) /
                                                  sizeof(kvm_dirty_gfn));
@@ -158,11 +158,41 @@ Result<void> Vm::enable_dirty_ring(std::uint32_t entries) {
     return {};
 }
 
+Result<void> Vm::enable_dirty_ring_bitmap() const {
+    constexpr const char* operation = "KVM_ENABLE_CAP(KVM_CAP_DIRTY_LOG_RING_WITH_BITMAP)";
+    Result<int> offered = check_extension(abi::cap_dirty_log_ring_with_bitmap);
+    if (!offered) {
+        return fail(std::move(offered.error()));
+    }
+    if (*offered == 0) {
+        return fail(
+            {EOPNOTSUPP, operation, "this kernel's KVM does not offer it",
+             "use the ring alone; arm64 has the bitmap from Linux 6.2 on, x86-64 needs none"});
+    }
+    kvm_enable_cap request{};
+    request.cap = abi::cap_dirty_log_ring_with_bitmap;
+    Result<void> enabled = enable_cap(request);
+    if (!enabled) {
+        Error& error = enabled.error();
+        error.operation = operation;
+        if (error.code == EINVAL) {
+            error.cause = "the VM has no dirty rings yet, or a memory slot already";
+            error.remedy = "call enable_dirty_ring before, and make memory slots after";
+        }
+    }
+    return enabled;
+}
+
 Result<void> Vm::get_dirty_log(std::uint32_t slot, std::span<std::uint64_t> bitmap) const {
     kvm_dirty_log log{};
     log.slot = slot;
     log.dirty_bitmap = bitmap.data();
-    return set<kvm_dirty_log>({KVM_GET_DIRTY_LOG, "KVM_GET_DIRTY_LOG"}, log);
+    Result<void> got = set<kvm_dirty_log>({KVM_GET_DIRTY_LOG, "KVM_GET_DIRTY_LOG"}, log);
+    if (!got && got.error().code == ENXIO) {
+        got.error().cause = "this VM has dirty rings and no bitmap";
+        got.error().remedy = "read its rings, or call enable_dirty_ring_bitmap where KVM has it";
+    }
+    return got;
 }
 
 Result<void> Vm::clear_dirty_log(std::uint32_t slot, std::uint64_t first_page, std::uint32_t pages,

@@ -115,6 +115,19 @@ TEST_F(EnableDirtyRing, AForeignVmWithAVcpuOrRingSaysWhatMayBeWrong) {
     EXPECT_NE(message.find("1024 entries"), std::string::npos) << message;
 }
 
+TEST_F(EnableDirtyRing, TheBitmapIsThereOrTheErrorSaysWhereItIs) {
+    kvm::Vm vm = must(system().create_vm());
+    must(vm.enable_dirty_ring(legal_));
+    const Result<void> enabled = vm.enable_dirty_ring_bitmap();
+    if (has(kvm::abi::cap_dirty_log_ring_with_bitmap)) {
+        must(enabled);
+        return;
+    }
+    ASSERT_FALSE(enabled);
+    EXPECT_EQ(enabled.error().code, EOPNOTSUPP);
+    EXPECT_NE(enabled.error().message().find("arm64"), std::string::npos);
+}
+
 TEST_F(EnableDirtyRing, ResettingWithoutRingsIsAnError) {
     const kvm::Vm vm = must(system().create_vm());
     const Result<int> reset = vm.reset_dirty_rings();

@@ -98,6 +98,7 @@ const LibraryCall calls[] = {
     on_vm("KVM_CHECK_EXTENSION", [](const Vm& v) { return v.xsave_size(); }),
     on_vm("KVM_CHECK_EXTENSION", [](const Vm& v) { return probe(v); }),
     on_vm("KVM_CHECK_EXTENSION", [](Vm& v) { return v.enable_dirty_ring(1024); }),
+    on_vm("KVM_CHECK_EXTENSION", [](const Vm& v) { return v.enable_dirty_ring_bitmap(); }),
     on_vm("KVM_ENABLE_CAP", [](const Vm& v) { return v.enable_cap({}); }),
     on_vm("KVM_SET_USER_MEMORY_REGION", [](const Vm& v) { return v.set_user_memory_region({}); }),
     on_vm("KVM_SET_USER_MEMORY_REGION2", [](const Vm& v) { return v.set_user_memory_region2({}); }),

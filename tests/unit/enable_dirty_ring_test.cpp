@@ -15,13 +15,14 @@ namespace {
 class EnableDirtyRingUnit : public ::testing::Test {
   protected:
     /// What the kernel says to have, and how it takes the enabling.
-    void kernel(int ring_bytes, int acq_rel_bytes, int answer) {
+    void kernel(int ring_bytes, int acq_rel_bytes, int answer, int with_bitmap = 0) {
         faults_.on_ioctl(KVM_CHECK_EXTENSION, [=](int, void* argument) {
             // SAFETY: this request's argument is a number and is not followed.
             const auto capability = reinterpret_cast<std::uintptr_t>(argument);
-            return capability == KVM_CAP_DIRTY_LOG_RING                 ? ring_bytes
-                   : capability == kvm::abi::cap_dirty_log_ring_acq_rel ? acq_rel_bytes
-                                                                        : 0;
+            return capability == KVM_CAP_DIRTY_LOG_RING                     ? ring_bytes
+                   : capability == kvm::abi::cap_dirty_log_ring_acq_rel     ? acq_rel_bytes
+                   : capability == kvm::abi::cap_dirty_log_ring_with_bitmap ? with_bitmap
+                                                                            : 0;
         });
         faults_.on_ioctl(KVM_ENABLE_CAP, [this, answer](int, void* argument) {
             // SAFETY: this request's argument is a kvm_enable_cap.
@@ -69,6 +70,32 @@ TEST_F(EnableDirtyRingUnit, ARefusalOfASmallRingMentionsPml) {
     ASSERT_FALSE(large);
     EXPECT_EQ(large.error().message().find("PML"), std::string::npos) << "1024 is enough for that";
     EXPECT_EQ(vm_.dirty_ring_entries(), 0U);
+}
+
+TEST_F(EnableDirtyRingUnit, TheBitmapIsEnabledByItsOwnCapability) {
+    kernel(0, 1 << 20, 0, 1);
+    must(vm_.enable_dirty_ring(4096));
+    must(vm_.enable_dirty_ring_bitmap());
+    EXPECT_EQ(asked_.cap, static_cast<std::uint32_t>(kvm::abi::cap_dirty_log_ring_with_bitmap));
+    EXPECT_EQ(asked_.args[0], 0U);
+}
+
+TEST_F(EnableDirtyRingUnit, WithoutABitmapTheKernelIsNotAsked) {
+    kernel(1 << 20, 1 << 20, 0, 0);
+    const Result<void> enabled = vm_.enable_dirty_ring_bitmap();
+    ASSERT_FALSE(enabled);
+    EXPECT_EQ(enabled.error().code, EOPNOTSUPP);
+    EXPECT_NE(enabled.error().message().find("WITH_BITMAP"), std::string::npos);
+    EXPECT_EQ(asked_.cap, 0U);
+}
+
+TEST_F(EnableDirtyRingUnit, ARefusalOfTheBitmapSaysWhenToAsk) {
+    kernel(0, 1 << 20, -EINVAL, 1);
+    const Result<void> enabled = vm_.enable_dirty_ring_bitmap();
+    ASSERT_FALSE(enabled);
+    EXPECT_EQ(enabled.error().code, EINVAL);
+    EXPECT_NE(enabled.error().message().find("no dirty rings yet, or a memory slot already"),
+              std::string::npos);
 }
 
 }  // namespace

@@ -20,6 +20,12 @@ static_assert(sizeof(kvm_dirty_gfn) == 16);
 static_assert(offsetof(kvm_dirty_gfn, flags) == 0);
 static_assert(offsetof(kvm_dirty_gfn, slot) == 4);
 static_assert(offsetof(kvm_dirty_gfn, offset) == 8);
+/// Where in a vCPU's descriptor its ring is, in pages: the same on x86-64 and on arm64, for which
+/// headers before Linux 6.2 say 0.
+inline constexpr long dirty_log_page_offset = 64;
+#if KVM_DIRTY_LOG_PAGE_OFFSET != 0
+static_assert(dirty_log_page_offset == KVM_DIRTY_LOG_PAGE_OFFSET);
+#endif
 
 // Capabilities newer than the header.
 inline constexpr int cap_dirty_log_ring_acq_rel = 223;

@@ -38,6 +38,12 @@ class Vm : public Handle {
     /// vCPU. Errors: EOPNOTSUPP (no such capability), EINVAL and E2BIG with the rule broken and the
     /// nearest legal size. Not from two threads at once, nor while another makes a vCPU.
     [[nodiscard]] Result<void> enable_dirty_ring(std::uint32_t entries);
+    /// Keeps a dirty bitmap beside the rings, for what KVM writes while no vCPU runs
+    /// (KVM_CAP_DIRTY_LOG_RING_WITH_BITMAP, api.rst 8.29; arm64 from Linux 6.2 on, not x86-64).
+    /// After enable_dirty_ring and before the first memory slot; RingSource reads it with
+    /// RingBackup::bitmap. Errors: EOPNOTSUPP (no such capability), EINVAL (no rings yet, or a slot
+    /// already).
+    [[nodiscard]] Result<void> enable_dirty_ring_bitmap() const;
     /// Entries of each vCPU's ring; 0 where enable_dirty_ring has not been called.
     [[nodiscard]] std::uint32_t dirty_ring_entries() const noexcept { return ring_entries_; }
 
@@ -54,7 +60,7 @@ class Vm : public Handle {
     /// `bitmap` must hold the slot's pages rounded up to a multiple of 64: the kernel goes by the
     /// slot and writes that much. Without KVM_CAP_MANUAL_DIRTY_LOG_PROTECT2 it also clears and
     /// re-protects. `slot` is address space << 16 | slot id. Errors: ENOENT (no such slot, or not
-    /// logged), ENXIO (the VM has dirty rings), EFAULT.
+    /// logged), ENXIO (the VM has dirty rings, and not enable_dirty_ring_bitmap), EFAULT.
     [[nodiscard]] Result<void> get_dirty_log(std::uint32_t slot,
                                              std::span<std::uint64_t> bitmap) const;
     /// KVM_CLEAR_DIRTY_LOG (api.rst 4.117): re-protects the pages whose bits are set, `pages` pages
