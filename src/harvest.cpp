@@ -10,6 +10,12 @@
 
 namespace dirtyring {
 
+void Harvest::set_memory(const MemoryMap& map) {
+    DirtySet set(map);
+    set.merge_over(set_);
+    set_ = std::move(set);
+}
+
 std::uint32_t Harvest::take(Ring& ring) noexcept {
     DirtySet::Inserter pages(set_);
     const std::uint32_t entries =

@@ -3,6 +3,7 @@
 // All of dirtyring: which pages of a running KVM guest have changed.
 #pragma once
 
+#include "dirtyring/dirty_log.hpp"
 #include "dirtyring/dirty_set.hpp"
 #include "dirtyring/error.hpp"
 #include "dirtyring/harvest.hpp"

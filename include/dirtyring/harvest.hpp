@@ -13,7 +13,9 @@
 #pragma once
 
 #include <cstdint>
+#include <utility>
 
+#include "dirtyring/dirty_log.hpp"
 #include "dirtyring/error.hpp"
 #include "dirtyring/kvm/fd.hpp"
 #include "dirtyring/kvm/vm.hpp"
@@ -34,6 +36,18 @@ class Harvest {
     /// The slots whose pages it can hold; entries of others are stale.
     [[nodiscard]] const MemoryMap& memory() const noexcept { return set_.memory(); }
 
+    /// Goes on over other slots: pages that are still there are kept (DirtySet::merge_over), and so
+    /// is what is to be reset.
+    void set_memory(const MemoryMap& map);
+
+    /// Changes its storage for `storage`, an empty set over the same slots, unless there is
+    /// something in it already.
+    void use(DirtySet& storage) noexcept {
+        if (set_.empty() && set_.stale() == 0) {
+            std::swap(set_, storage);
+        }
+    }
+
     /// Reads and releases what `ring` has logged, at most one ring's worth, so that a ring that is
     /// filled as fast as it is read ends too; gives how many entries. A whole ring's worth says
     /// that the kernel may have lost some (an overrun). The vCPU may run. The ring's reader calls
@@ -41,6 +55,21 @@ class Harvest {
     std::uint32_t take(Ring& ring) noexcept;
     /// The same, and adds to `fresh` how many of the pages the harvest did not have yet.
     std::uint32_t take(Ring& ring, std::uint64_t& fresh) noexcept;
+    /// The same, but the entries go through `plan`: plan(const Ring::Batch&, DirtySet&) adds their
+    /// pages to the set, may rewrite them (Ring::Batch::rewrite), and is called once. Pages that
+    /// the batch does not name afterwards are not armed again.
+    template <typename Plan>
+    std::uint32_t take_by(Ring& ring, Plan&& plan) {
+        const Ring::Batch batch = ring.peek();
+        plan(batch, set_);
+        ring.release(batch.size());
+        unreset_ += batch.size();
+        return batch.size();
+    }
+    /// Adds what the bitmap beside the rings has logged (Vm::enable_dirty_ring_bitmap), which
+    /// reading re-arms: after the rings, so that the harvest has all that was logged before.
+    /// Errors: those of DirtyLog::read; the harvest keeps what was read until then.
+    Result<void> take(DirtyLog& log) { return log.read(set_); }
 
     /// Entries released and not yet reset: what ResetHandle has to reach.
     [[nodiscard]] std::uint64_t unreset() const noexcept { return unreset_; }
@@ -50,6 +79,8 @@ class Harvest {
     /// The pages before their reset. Sound only while every vCPU of the VM is stopped, from before
     /// the take to after both the reading and the reset: the token is the caller's word for it.
     [[nodiscard]] const DirtySet& pages(AllVcpusStopped) const noexcept { return set_; }
+    /// Adds the pages to a set over the same slots that is not to be read yet either.
+    void copy_to(DirtySet& to) const noexcept { to.merge(set_); }
 
   private:
     friend class ResetHandle;

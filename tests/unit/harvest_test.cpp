@@ -71,7 +71,10 @@ TEST_F(HarvestTest, EntriesThatNamePagesOfNoSlotAreStaleAndStillReset) {
     EXPECT_EQ(harvest_.take(ring0_, fresh), 3U);
     EXPECT_EQ(fresh, 0U);
     EXPECT_EQ(harvest_.stale(), 3U);
-    EXPECT_EQ(must(handle_.settle(harvest_)).entries, 3U);
+    kernel_.push(0, 7, 6);
+    EXPECT_EQ(harvest_.take(ring0_), 1U);
+    EXPECT_EQ(harvest_.stale(), 4U);
+    EXPECT_EQ(must(handle_.settle(harvest_)).entries, 4U);
 }
 
 TEST_F(HarvestTest, OneTakeIsAtMostOneRing) {
@@ -138,6 +141,21 @@ TEST_F(HarvestTest, RecycledStorageBeginsEmpty) {
     EXPECT_EQ(again.unreset(), 0U);
     EXPECT_EQ(again.stale(), 0U);
     EXPECT_EQ(must(handle_.reset(std::move(again))).size(), 0U);
+}
+
+TEST_F(HarvestTest, OtherStorageIsNotUsedWhereThereIsSomethingInItsOwn) {
+    DirtySet storage(kernel_.memory());
+    write(0, {5});
+    take_all();
+    harvest_.use(storage);
+    EXPECT_TRUE(storage.empty());
+    EXPECT_EQ(pages_of(must(handle_.reset(std::move(harvest_))).set()), PageList{5});
+
+    Harvest stale(kernel_.memory());
+    kernel_.push(0, 9, 9);
+    stale.take(ring0_);
+    stale.use(storage);
+    EXPECT_EQ(stale.stale(), 1U);
 }
 
 // Signals
@@ -225,7 +243,22 @@ TEST_F(HarvestTest, WhatTheKernelDoesNotTakeIsMissing) {
     const Pages pages = must(handle_.reset(std::move(harvest_), &report));
     EXPECT_EQ(report.entries, 1U);
     EXPECT_EQ(report.missing, 2U);
+    EXPECT_FALSE(report.short_return);
     EXPECT_TRUE(pages.everything());
+}
+
+TEST_F(HarvestTest, WhatWasMissingOnceDoesNotMakeALaterResetAShortOne) {
+    write(0, {5, 6});
+    take_all();
+    kernel_.ring(0)[1].flags = KVM_DIRTY_GFN_F_DIRTY;
+    const ResetReport first = must(handle_.settle(harvest_));
+    EXPECT_EQ(first.missing, 1U);
+    EXPECT_TRUE(first.suspect());
+    write(1, {7});
+    take_all();
+    const ResetReport second = must(handle_.settle(harvest_));
+    EXPECT_EQ(second.entries, 1U);
+    EXPECT_FALSE(second.suspect());
 }
 
 // Errors
