@@ -13,6 +13,7 @@
 #include "dirtyring/kvm/system.hpp"
 #include "dirtyring/kvm/vcpu.hpp"
 #include "dirtyring/kvm/vm.hpp"
+#include "dirtyring/measure.hpp"
 #include "dirtyring/memory.hpp"
 #include "dirtyring/page_set.hpp"
 #include "dirtyring/pages.hpp"
@@ -21,3 +22,4 @@
 #include "dirtyring/source/bitmap_source.hpp"
 #include "dirtyring/source/ring_source.hpp"
 #include "dirtyring/source/source.hpp"
+#include "dirtyring/statistics.hpp"
