@@ -3,10 +3,19 @@
 // One way of tracking, seen from its user: what was written since the last time?
 #pragma once
 
+#include <cstdint>
+
+#include "dirtyring/dirty_set.hpp"
 #include "dirtyring/error.hpp"
 #include "dirtyring/pages.hpp"
 
 namespace dirtyring {
+
+/// What a page costs in nanoseconds, above 0.
+struct HotPageCosts {
+    double armed = 3000;  ///< in a round in which it is written: a fault, and being armed again
+    double use = 200;     ///< what is done with each dirty page
+};
 
 class Source {
   public:

@@ -1,0 +1,323 @@
+// SPDX-License-Identifier: MIT
+#include "../../src/source/hot_pages.hpp"
+
+#include <gtest/gtest.h>
+
+#include <optional>
+#include <random>
+#include <vector>
+
+#include "allocations.hpp"
+
+namespace dirtyring {
+namespace {
+
+constexpr std::uint64_t pages = 10'000;
+
+class HotPagesTest : public testing::Test {
+  protected:
+    /// A round in which these pages are written; gives how many of them faulted, which those do
+    /// that are armed. `clean_known`: whoever uses them says which were not written.
+    unsigned round(const std::vector<std::uint64_t>& written, bool clean_known = true) {
+        std::vector<bool> is_written(pages);
+        unsigned faults = 0;
+        unsigned carriers = 0;
+        for (const std::uint64_t page : written) {
+            is_written[page] = true;
+            if (!hot.pages().contains(page)) {
+                ++faults;
+                carriers += hot.written(page) ? 1U : 0U;
+            }
+        }
+        for (; carriers != 0 && hot.take_due(); --carriers) {
+        }
+        hot.end_round();
+        if (clean_known) {
+            std::vector<std::uint64_t> clean;
+            hot.pages().for_each([&](std::uint64_t page) {
+                if (!is_written[page]) {
+                    clean.push_back(page);
+                }
+            });
+            for (const std::uint64_t page : clean) {
+                hot.found_clean(page);
+            }
+        }
+        return faults;
+    }
+    static std::vector<std::uint64_t> range(std::uint64_t first, std::uint64_t count) {
+        std::vector<std::uint64_t> all;
+        for (std::uint64_t page = first; page < first + count; ++page) {
+            all.push_back(page);
+        }
+        return all;
+    }
+
+    HotPages hot{pages, pages};
+};
+
+TEST_F(HotPagesTest, APageWrittenInTwoRoundsInARowIsHot) {
+    EXPECT_FALSE(hot.written(7));
+    hot.end_round();
+    EXPECT_EQ(hot.size(), 0U);
+    EXPECT_TRUE(hot.written(7));
+    hot.end_round();
+    EXPECT_EQ(hot.size(), 1U);
+    EXPECT_TRUE(hot.pages().contains(7));
+}
+
+TEST_F(HotPagesTest, APageWrittenInEverySecondRoundIsNot) {
+    for (int i = 0; i < 20; ++i) {
+        EXPECT_FALSE(hot.written(7));
+        hot.end_round();
+        hot.end_round();
+    }
+}
+
+TEST_F(HotPagesTest, HowMuchAUseCostsDecides) {
+    const auto faults_in_the_end = [this](double use) {
+        hot = HotPages(pages, pages);
+        hot.set_costs({.armed = 3000, .use = use});
+        std::mt19937 random(1);
+        unsigned faults = 0;
+        for (int i = 0; i < 40; ++i) {
+            std::vector<std::uint64_t> half;
+            for (std::uint64_t page = 0; page < 1000; ++page) {
+                if (random() % 2 == 0) {
+                    half.push_back(page);
+                }
+            }
+            faults = round(half);
+        }
+        return faults;
+    };
+    EXPECT_LT(faults_in_the_end(10), 250U);
+    EXPECT_GT(faults_in_the_end(2000), 400U) << "copying what was not written costs more";
+}
+
+TEST_F(HotPagesTest, TheSamePagesSoonFaultNoMore) {
+    EXPECT_EQ(round(range(0, 1000)), 1000U);
+    EXPECT_EQ(round(range(0, 1000)), 1000U);
+    EXPECT_EQ(round(range(0, 1000)), 125U) << "one in eight is left armed, to be seen";
+    for (int i = 0; i < 5; ++i) {
+        round(range(0, 1000));
+    }
+    for (int i = 0; i < 100; ++i) {
+        EXPECT_EQ(round(range(0, 1000)), 0U);
+    }
+    EXPECT_EQ(hot.size(), 1000U);
+}
+
+TEST_F(HotPagesTest, NeverMoreThanAllowed) {
+    hot = HotPages(pages, 10);
+    for (int i = 0; i < 5; ++i) {
+        round(range(0, 1000));
+        EXPECT_LE(hot.size(), 10U);
+    }
+    EXPECT_EQ(hot.size(), 10U);
+}
+
+TEST_F(HotPagesTest, APageFoundCleanIsArmedInTheNextPlaceThatIsFree) {
+    round(range(0, 3));
+    round(range(0, 3));
+    hot.found_clean(1);
+    hot.end_round();  // without a free place
+    hot.found_clean(1);
+    EXPECT_EQ(hot.take_due(), 1U);
+    EXPECT_EQ(hot.size(), 2U);
+    EXPECT_EQ(hot.take_due(), std::nullopt);
+    EXPECT_EQ(hot.take_due(), std::nullopt) << "the others are not due";
+}
+
+TEST_F(HotPagesTest, AsManyOldPagesAreTriedAsNewOnesBecomeHot) {
+    for (const std::uint64_t page : range(0, 7)) {
+        hot.written(page);
+    }
+    hot.end_round();
+    for (const std::uint64_t page : range(0, 7)) {
+        hot.written(page);
+    }
+    for (const std::uint64_t page : range(100, 4)) {
+        hot.written(page);
+    }
+    hot.end_round();
+    const std::uint64_t old = hot.size();
+    for (const std::uint64_t page : range(100, 4)) {
+        hot.written(page);
+    }
+    const std::uint64_t both = hot.size();
+    EXPECT_GE(both, old + 3);
+    while (const std::optional<std::uint64_t> tried = hot.take_due()) {
+        EXPECT_LT(*tried, 7U) << "it has only just become hot";
+    }
+    EXPECT_EQ(hot.size(), old);
+}
+
+TEST_F(HotPagesTest, PagesOfEachRoundAreHotByTheThirdWhateverElseIsWritten) {
+    for (std::uint64_t i = 0; i < 3; ++i) {
+        for (const std::uint64_t page : range(0, 8)) {
+            hot.written(page);
+        }
+        for (const std::uint64_t other : range(1000 * (i + 1), 1000)) {
+            hot.written(other);
+        }
+        hot.end_round();
+    }
+    EXPECT_EQ(hot.size(), 8U);
+}
+
+// Each has a ring, and so an entry for the page.
+TEST_F(HotPagesTest, WhatSeveralVcpusWriteInOneRoundHasNotComeBack) {
+    hot.set_costs({.armed = 100, .use = 100});
+    for (std::uint64_t i = 0; i < 9; ++i) {
+        for (const std::uint64_t page : range(1000 * i, 1000)) {
+            for (int vcpu = 0; vcpu < 3; ++vcpu) {
+                hot.written(page);
+            }
+        }
+        hot.end_round();
+    }
+    EXPECT_EQ(hot.size(), 0U);
+}
+
+TEST_F(HotPagesTest, AWorkingSetThatMovesLeavesNothingHotBehind) {
+    for (std::uint64_t first : {0U, 3000U, 6000U}) {
+        for (int i = 0; i < 6; ++i) {
+            round(range(first, 1000));
+        }
+        EXPECT_EQ(hot.size(), 1000U);
+        EXPECT_TRUE(hot.pages().contains(first));
+        EXPECT_EQ(hot.pages().size(first, pages), 1000U) << "nothing before " << first;
+    }
+}
+
+TEST_F(HotPagesTest, WithoutAWordFromTheUserAPageIsTriedAfterEightRoundsThenSixteen) {
+    const auto rounds_to_trial = [&] {
+        unsigned rounds = 0;
+        for (; rounds < 40'000; ++rounds) {
+            if (hot.take_due()) {
+                break;
+            }
+            hot.end_round();
+        }
+        return rounds;
+    };
+    hot.written(7);
+    hot.end_round();
+    hot.written(7);
+    EXPECT_EQ(rounds_to_trial(), 8U);
+    hot.end_round();
+    EXPECT_TRUE(hot.written(7)) << "it comes back, and is hot at once";
+    EXPECT_EQ(rounds_to_trial(), 16U);
+    hot.end_round();
+    hot.end_round();
+    hot.written(7);
+    hot.written(7);
+    EXPECT_EQ(rounds_to_trial(), 8U) << "it did not come back, and was forgotten";
+    for (unsigned expected = 16; expected <= 16'384; expected *= 2) {
+        hot.end_round();
+        hot.written(7);
+        EXPECT_EQ(rounds_to_trial(), expected);
+    }
+    hot.end_round();
+    hot.written(7);
+    EXPECT_EQ(rounds_to_trial(), 16'384U) << "the longest";
+}
+
+TEST_F(HotPagesTest, WherePagesComeBackMostNewOnesAreHotAtOnce) {
+    for (int i = 0; i < 4; ++i) {
+        round(range(0, 1000));
+    }
+    round(range(5000, 800));
+    EXPECT_NEAR(static_cast<double>(hot.pages().size(4608, pages)), 700, 1);
+}
+
+TEST_F(HotPagesTest, WhereNoneComesBackNoNewOneIs) {
+    for (std::uint64_t i = 0; i < 9; ++i) {
+        round(range(i * 1000, 1000));
+    }
+    EXPECT_EQ(hot.size(), 0U);
+}
+
+TEST_F(HotPagesTest, ArmingAllIsWorthItWhenTheUseOfCleanPagesHasCostAsMuch) {
+    hot.set_costs({.armed = 3000, .use = 200});
+    for (int i = 0; i < 3; ++i) {
+        round(range(0, 10));
+    }
+    // All ten stay clean: 2 us a round, against 30 us for their faults and 10 us for the arming.
+    unsigned rounds = 0;
+    for (; !hot.worth_arming_all(10'000) && rounds < 100; ++rounds) {
+        round({});
+    }
+    EXPECT_EQ(rounds, 21U);
+    hot.all_armed();
+    EXPECT_EQ(hot.size(), 0U);
+    EXPECT_TRUE(hot.pages().empty());
+    EXPECT_FALSE(hot.worth_arming_all(0));
+}
+
+TEST_F(HotPagesTest, WhatUsingPagesHasCostIsForgottenWhenTheyHaveBeenArmed) {
+    round(range(0, 2));
+    round(range(0, 2));
+    for (int i = 0; i < 100; ++i) {
+        round({});
+    }
+    EXPECT_TRUE(hot.worth_arming_all(0));
+    EXPECT_TRUE(hot.take_due());
+    EXPECT_TRUE(hot.worth_arming_all(0)) << "one of them is still to be armed";
+    EXPECT_TRUE(hot.take_due());
+    EXPECT_FALSE(hot.worth_arming_all(0));
+    hot.found_clean(0);
+    EXPECT_FALSE(hot.worth_arming_all(0)) << "it is armed";
+}
+
+TEST_F(HotPagesTest, APageThatWasArmedWithAllIsHotAgainWhenItComesBack) {
+    for (int i = 0; i < 3; ++i) {
+        round(range(0, 10));
+    }
+    hot.all_armed();
+    hot.end_round();
+    EXPECT_EQ(round(range(0, 10)), 10U);
+    EXPECT_EQ(hot.size(), 10U);
+}
+
+TEST_F(HotPagesTest, NothingIsLeftOfPagesThatWereArmedWithAllAndDidNotComeBack) {
+    round(range(0, 10));
+    round(range(0, 2));
+    ASSERT_EQ(hot.size(), 2U);
+    hot.found_clean(1);
+    hot.all_armed();
+    EXPECT_EQ(hot.take_due(), std::nullopt);
+    hot.end_round();
+    hot.end_round();
+    hot.set_costs({.armed = 1, .use = 1000});
+    EXPECT_FALSE(hot.written(0)) << "as new, and of new ones too few come back";
+}
+
+TEST_F(HotPagesTest, WhatIsRememberedDoesNotGrowWithTheRounds) {
+    std::uint64_t i = 0;
+    unsigned tried = 0;
+    const auto rounds = [&](int count) {
+        for (; count > 0; --count, ++i) {
+            hot.written(100 + i % 50);  // armed each time
+            if (i % 6 < 3) {
+                hot.written(1);  // hot, found clean, and forgotten
+            }
+            if (i % 6 == 4) {
+                hot.found_clean(1);
+            }
+            while (hot.take_due()) {
+                ++tried;
+            }
+            hot.end_round();
+        }
+    };
+    rounds(1000);
+    const std::uint64_t before = allocations();
+    rounds(10'000);
+    EXPECT_EQ(allocations() - before, 0U);
+    EXPECT_GT(tried, 1000U);
+}
+
+}  // namespace
+}  // namespace dirtyring
