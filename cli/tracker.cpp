@@ -99,8 +99,8 @@ Result<Pages> Tracker::collect_pages(Interval& interval) {
     Result<Pages> pages = source().collect(std::move(storage_));
     if (pages && rings_) {
         const RingSourceStatistics now = rings_->statistics();
-        interval.harvest_ns = now.harvest_nanoseconds - told_source_.harvest_nanoseconds;
-        interval.reset_ns = now.reset_nanoseconds - told_source_.reset_nanoseconds;
+        interval.harvest_ns = now.harvest.sum() - told_source_.harvest.sum();
+        interval.reset_ns = now.reset.sum() - told_source_.reset.sum();
         told_source_ = now;
     } else {
         interval.harvest_ns = since(begin);

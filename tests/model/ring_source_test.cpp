@@ -2,7 +2,10 @@
 //
 // RingSource against the rule that it exists for: a page written since the last collect is in the
 // next one, or the next one says that everything is. Whatever the kernel does meanwhile: run rings
-// over, be interrupted, fail.
+// over, be interrupted, fail. And whatever becomes of its slots and vCPUs.
+//
+// A page may be left unarmed by a collect only as a suspect, which each collect after it has again
+// until it is armed.
 #include "dirtyring/source/ring_source.hpp"
 
 #include <gtest/gtest.h>
@@ -37,7 +40,11 @@ struct Command {
                              // collect
         look_every,          // the vCPUs look at the soft limit every `count` pages
         kill,                // the next reset ends after `moment` entries
-        fail                 // the ioctl after the next `moment` fails
+        fail,                // the ioctl after the next `moment` fails
+        // With the vCPUs stopped:
+        rearm,         // collect and rearm_suspects
+        change_slot,   // slot 1 goes, or comes back over the same memory or other
+        replace_vcpu,  // it will not run again; a new one does
     };
     Kind kind;
     std::uint32_t vcpu;
@@ -45,6 +52,13 @@ struct Command {
     std::uint64_t count;
     std::uint32_t moment;
 };
+
+bool collects_first(const Command& command) {
+    return command.count % 2 == 0;
+}
+bool same_memory(const Command& command) {
+    return command.moment % 2 == 0;
+}
 
 void showValue(const Command& command, std::ostream& out) {
     const auto writes = [&](const char* when) {
@@ -76,6 +90,17 @@ void showValue(const Command& command, std::ostream& out) {
             return;
         case Command::Kind::fail:
             out << command.moment << " more ioctls, then one that fails";
+            return;
+        case Command::Kind::rearm:
+            out << "the vCPUs stop, collect, rearm_suspects";
+            return;
+        case Command::Kind::change_slot:
+            out << "the vCPUs stop, " << (collects_first(command) ? "collect" : "drain")
+                << ", slot 1 goes or comes back over the "
+                << (same_memory(command) ? "same memory" : "other memory");
+            return;
+        case Command::Kind::replace_vcpu:
+            out << "vCPU " << command.vcpu << " is removed, a new one takes its place";
             return;
     }
 }
@@ -114,7 +139,7 @@ class World {
           source_(fake::Kernel::fd(), kernel_.memory()) {
         kernel_.answer(faults_);
         for (std::uint32_t vcpu = 0; vcpu < vcpus; ++vcpu) {
-            source_.add(must(Ring::over(kernel_.ring(vcpu))));
+            vcpus_[vcpu] = {vcpu, source_.add(must(Ring::over(kernel_.ring(vcpu))))};
         }
     }
 
@@ -130,10 +155,10 @@ class World {
                 write(command.vcpu, command.page, command.count);
                 break;
             case Command::Kind::write_until_full:
-                if (waiting_[command.vcpu]) {
+                if (vcpus_[command.vcpu].waiting) {
                     make_room(command.vcpu);
                 }
-                waiting_[command.vcpu] = !write_until_full(command).second;
+                write_until_full(command);
                 break;
             case Command::Kind::write_during_reset:
                 kernel_.during_reset(command.moment, [this, command] { meanwhile(command); });
@@ -150,9 +175,18 @@ class World {
             case Command::Kind::fail:
                 faults_.fail_next(faulty::Call::ioctl, EIO, command.moment % 4);
                 break;
+            case Command::Kind::rearm:
+                static_cast<void>(rearm());
+                break;
+            case Command::Kind::change_slot:
+                change_slot(collects_first(command), same_memory(command));
+                break;
+            case Command::Kind::replace_vcpu:
+                replace(command.vcpu);
+                break;
         }
-        for (std::uint32_t vcpu = 0; vcpu < vcpus; ++vcpu) {
-            RC_ASSERT(source_.statistics(vcpu).largest_fill <= entries);
+        for (std::size_t number = 0; number < source_.size(); ++number) {
+            RC_ASSERT(source_.statistics(number).largest_fill <= entries);
         }
     }
 
@@ -167,58 +201,108 @@ class World {
 
     void write(std::uint32_t vcpu, std::uint64_t first, std::uint64_t count) {
         for (std::uint64_t i = 0; i < count; ++i) {
-            if (waiting_[vcpu] || !store(vcpu, (first + i) % pages)) {
+            if (vcpus_[vcpu].waiting || !store(vcpu, (first + i) % pages)) {
                 make_room(vcpu);
                 RC_ASSERT(store(vcpu, (first + i) % pages));
             }
         }
     }
 
-    /// True where it said everything, or failed as it was told to.
+    /// With the vCPUs stopped; true where it succeeded.
+    bool rearm() {
+        const Stop stop(*this);
+        if (!collect() || !check(source_.rearm_suspects(AllVcpusStopped()))) {
+            return false;
+        }
+        none(~armed(), "is not armed after rearm_suspects");
+        RC_ASSERT(source_.statistics().suspects == 0U);
+        return true;
+    }
+    /// Puts slot 1 back if it has gone.
+    void restore_slot() {
+        if (kernel_.memory().find(1) == MemoryMap::npos) {
+            change_slot(true, true);
+        }
+    }
+
+    /// False where it failed, as it was told to.
     bool collect() {
+        const PageNumbers suspects = suspects_ & ~armed();
         collecting_ = true;
         Result<Pages> result = source_.collect({});
         collecting_ = false;
         kernel_.around_set_region(nullptr);
         const PageNumbers meanwhile = std::exchange(written_meanwhile_, {});
-        if (!result) {
-            check(tl::unexpected(result.error()));
+        if (!check(result)) {
             unreported_ |= meanwhile;
-            return true;
+            return false;
         }
         last_ = numbers(result->set());
+        last_was_everything_ = result->everything();
         if (!result->everything()) {
             none(unreported_ & ~last_,
                  "was written, and the collect says neither it nor everything");
+            none(suspects & ~last_, "is a suspect, and the collect says neither it nor everything");
         }
         // The next write to a page that is not armed goes unlogged: it may only be so where the
-        // entry of its last write is still to be read.
-        none(~armed() & ~meanwhile, "is not armed after the collect");
-        unreported_ = meanwhile & ~last_;
-        return result->everything();
+        // entry of its last write is still to be read, or where each collect has it.
+        suspects_ = ~armed() & ~meanwhile;
+        none(suspects_ & ~last_, "is not armed after the collect, which does not say it");
+        RC_ASSERT(suspects_.count() <= source_.statistics().suspects);
+        if (last_was_everything_) {
+            RC_ASSERT(source_.statistics().suspects == 0U);  // all has been armed again
+        }
+        unreported_ = meanwhile & ~(last_ & armed());
+        return true;
     }
 
+    [[nodiscard]] bool last_was_everything() const { return last_was_everything_; }
     [[nodiscard]] const PageNumbers& last_collected() const { return last_; }
     [[nodiscard]] RingSource& source() { return source_; }
 
   private:
     static constexpr std::uint64_t split = pages / 2 + 13;
 
+    struct Vcpu {
+        std::uint32_t kernels = 0;  // number, the kernel's
+        std::size_t ring = 0;       // number, the source's
+        bool waiting = false;       // in an exit because its ring is full
+    };
+    /// No vCPU runs while there is one.
+    class Stop {
+      public:
+        explicit Stop(World& world) : world_(world) { world_.stopped_ = true; }
+        ~Stop() { world_.stopped_ = false; }
+        Stop(const Stop&) = delete;
+        Stop& operator=(const Stop&) = delete;
+
+      private:
+        World& world_;
+    };
+
     static std::pair<std::uint32_t, std::uint64_t> place(std::uint64_t page) {
         return page < split ? std::pair{0U, page} : std::pair{1U, page - split};
     }
+    [[nodiscard]] bool exists(std::uint64_t page) const {
+        return kernel_.memory().find(place(page).first) != MemoryMap::npos;
+    }
+    /// One that is in no slot counts as armed.
     [[nodiscard]] PageNumbers armed() const {
         PageNumbers all;
         for (std::uint64_t page = 0; page < pages; ++page) {
             const auto [slot, offset] = place(page);
-            all.set(page, kernel_.armed(slot, offset));
+            all.set(page, !exists(page) || kernel_.armed(slot, offset));
         }
         return all;
     }
     static PageNumbers numbers(const DirtySet& set) {
         PageNumbers all;
-        set.pages(0).for_each([&](std::uint64_t page) { all.set(page); });
-        set.pages(1).for_each([&](std::uint64_t page) { all.set(page + split); });
+        set.for_each_run([&](const PageRun& run) {
+            RC_ASSERT(run.first + run.count <= run.slot->pages());
+            for (std::uint64_t i = 0; i < run.count; ++i) {
+                all.set(run.first + i + (run.slot->slot == 0 ? 0 : split));
+            }
+        });
         return all;
     }
     static void none(const PageNumbers& wrong, const char* is) {
@@ -227,38 +311,78 @@ class World {
         }
     }
 
+    /// A page of the slot that has gone stands for one of the other.
     bool store(std::uint32_t vcpu, std::uint64_t page) {
+        if (!exists(page)) {
+            page %= split;
+        }
         const auto [slot, offset] = place(page);
-        if (!kernel_.write(vcpu, slot, offset)) {
+        if (!kernel_.write(vcpus_[vcpu].kernels, slot, offset)) {
             return false;
         }
-        waiting_[vcpu] = false;
+        vcpus_[vcpu].waiting = false;
         (collecting_ ? written_meanwhile_ : unreported_).set(page);
         return true;
     }
-    /// How many pages were written, and whether that was all of them.
-    std::pair<std::uint64_t, bool> write_until_full(const Command& command) {
-        for (std::uint64_t i = 0; i < command.count; ++i) {
-            if (!store(command.vcpu, (command.page + i) % pages)) {
-                return {i, false};
-            }
+    void write_until_full(const Command& command) {
+        Vcpu& vcpu = vcpus_[command.vcpu];
+        vcpu.waiting = false;
+        for (std::uint64_t i = 0; i < command.count && !vcpu.waiting; ++i) {
+            vcpu.waiting = !store(command.vcpu, (command.page + i) % pages);
         }
-        return {command.count, true};
     }
     /// A vCPU that runs while this thread is in a call; one that waits in its exit does not.
     void meanwhile(const Command& command) {
-        if (!waiting_[command.vcpu] && command.vcpu != making_room_) {
-            waiting_[command.vcpu] = !write_until_full(command).second;
+        if (!stopped_ && !vcpus_[command.vcpu].waiting && command.vcpu != making_room_) {
+            write_until_full(command);
         }
+    }
+    void replace(std::uint32_t number) {
+        Vcpu& vcpu = vcpus_[number];
+        making_room_ = number;  // it does not run
+        const bool removed = check(source_.remove(vcpu.ring, VcpuStopped()));
+        making_room_ = nobody;
+        if (removed) {
+            RC_ASSERT(source_.remove(vcpu.ring, VcpuStopped()).error().code == ENOENT);
+            RC_ASSERT(source_.ring_full(vcpu.ring).error().code == ENOENT);
+            vcpu.kernels = kernel_.add_vcpu();
+            vcpu.ring = source_.add(must(Ring::over(kernel_.ring(vcpu.kernels))));
+            vcpu.waiting = false;
+        }
+    }
+    /// Where what must come before it fails, as it was told to, nothing.
+    void change_slot(bool collects_first, bool same_memory) {
+        const Stop stop(*this);
+        if (!(collects_first ? collect() : check(source_.drain()))) {
+            return;
+        }
+        kvm_userspace_memory_region region{};
+        region.slot = 1;
+        MemoryMap map = kernel_.memory();
+        if (const std::size_t there = map.find(1); there != MemoryMap::npos) {
+            slot_ = map.slots()[there];
+            must(map.remove(1));
+            for (std::uint64_t page = split; page < pages; ++page) {
+                unreported_.reset(page);
+                suspects_.reset(page);
+            }
+        } else {
+            slot_.host = same_memory ? slot_.host : kernel_.allocate(slot_.pages());
+            must(map.add(slot_));
+            region = slot_.region(KVM_MEM_LOG_DIRTY_PAGES);
+        }
+        // Not an ioctl of the library's, so none that is to fail.
+        RC_ASSERT(kernel_.set_region(region) == 0);
+        source_.set_memory(map, AllVcpusStopped());
     }
     /// The vCPU's thread after KVM_EXIT_DIRTY_RING_FULL, until the vCPU runs on. The page that it
     /// runs on with is one that is written anyway.
     void make_room(std::uint32_t vcpu) {
         making_room_ = vcpu;
         for (int attempt = 0; attempt < most_exits; ++attempt) {
-            const bool done = check(source_.ring_full(vcpu));
-            if (done && kernel_.may_run(vcpu)) {
-                waiting_[vcpu] = false;
+            const bool done = check(source_.ring_full(vcpus_[vcpu].ring));
+            if (done && kernel_.may_run(vcpus_[vcpu].kernels)) {
+                vcpus_[vcpu].waiting = false;
                 making_room_ = nobody;
                 return;
             }
@@ -267,7 +391,8 @@ class World {
                 std::to_string(most_exits) + " full exits");
     }
     /// Whether it succeeded; a failure that was not ordered fails the test.
-    bool check(const Result<void>& result) {
+    template <typename T>
+    bool check(const Result<T>& result) {
         if (!result && !faults_.failed()) {
             RC_FAIL(result.error().message());
         }
@@ -281,12 +406,16 @@ class World {
     faulty::Faults faults_;
     fake::Kernel kernel_;
     RingSource source_;
-    bool waiting_[vcpus] = {};  // in an exit because its ring is full
+    Vcpu vcpus_[vcpus];
     std::uint32_t making_room_ = nobody;
+    bool stopped_ = false;
     bool collecting_ = false;
+    MemorySlot slot_;                // slot 1 as it was before it went
     PageNumbers unreported_;         // written since they were last reported
     PageNumbers written_meanwhile_;  // in the collect that is under way
+    PageNumbers suspects_;           // not armed, and no entry of theirs is to be read
     PageNumbers last_;
+    bool last_was_everything_ = false;
 };
 
 const std::vector<Command::Kind> ordinary = {Command::Kind::collect,
@@ -295,12 +424,14 @@ const std::vector<Command::Kind> ordinary = {Command::Kind::collect,
                                              Command::Kind::write,
                                              Command::Kind::write_until_full,
                                              Command::Kind::write_during_reset,
-                                             Command::Kind::look_every};
+                                             Command::Kind::look_every,
+                                             Command::Kind::change_slot,
+                                             Command::Kind::replace_vcpu};
 
 std::vector<Command::Kind> all_kinds() {
     std::vector<Command::Kind> all = ordinary;
-    all.insert(all.end(),
-               {Command::Kind::write_during_rearm, Command::Kind::kill, Command::Kind::fail});
+    all.insert(all.end(), {Command::Kind::write_during_rearm, Command::Kind::kill,
+                           Command::Kind::fail, Command::Kind::rearm});
     return all;
 }
 
@@ -314,15 +445,14 @@ RC_GTEST_PROP(RingSourceModel, IsExactWhereTheKernelKeepsItsSoftLimit, ()) {
         *rc::gen::container<std::vector<Command>>(arbitrary_command(ordinary, reserved));
     World world(arbitrary_first_index());
     for (const Command& command : commands) {
-        if (command.kind == Command::Kind::collect) {
-            RC_ASSERT(!world.collect());
-        } else {
-            world.act(command);
-        }
+        world.act(command);
+        RC_ASSERT(!world.last_was_everything());
     }
-    RC_ASSERT(!world.collect());
-    RC_ASSERT(world.source().statistics(0).overruns == 0U);
-    RC_ASSERT(world.source().statistics(1).overruns == 0U);
+    RC_ASSERT(world.collect());
+    RC_ASSERT(!world.last_was_everything());
+    for (std::size_t number = 0; number < world.source().size(); ++number) {
+        RC_ASSERT(world.source().statistics(number).overruns == 0U);
+    }
 }
 
 // One that does not, in all ways at once, and then stops it: no write is missed, no vCPU hangs, and
@@ -333,6 +463,8 @@ void run(const std::vector<Command>& commands, std::uint32_t first_index) {
         world.act(command);
     }
     world.calm();
+    world.restore_slot();
+    RC_ASSERT(world.rearm());
     // A ring that is out of step is found out and cured at the latest when it has been full.
     for (std::uint32_t vcpu = 0; vcpu < vcpus; ++vcpu) {
         static_cast<void>(world.collect());
@@ -342,7 +474,8 @@ void run(const std::vector<Command>& commands, std::uint32_t first_index) {
     for (std::uint64_t first = 0; first < pages; first += entries) {
         const std::uint32_t vcpu = first / entries % vcpus;
         world.write(vcpu, first, entries);
-        RC_ASSERT(!world.collect());
+        RC_ASSERT(world.collect());
+        RC_ASSERT(!world.last_was_everything());
         RC_ASSERT(world.last_collected().count() == entries);
     }
 }

@@ -12,7 +12,7 @@ namespace dirtyring::fake {
 namespace {
 
 std::atomic_ref<std::uint64_t> content(std::byte* page) {
-    // SAFETY: pages are made by calloc, aligned for any scalar, and are a multiple of
+    // SAFETY: pages are made by allocate, aligned for any scalar, and are a multiple of
     // 4,096 bytes apart; nothing reads or writes their first word in another way.
     return std::atomic_ref(*reinterpret_cast<std::uint64_t*>(page));
 }
@@ -33,27 +33,36 @@ bool blocked(int signal) {
 
 Kernel::Kernel(Config config) : config_(std::move(config)), look_every_(config_.look_every) {
     for (std::uint32_t i = 0; i < config_.vcpus; ++i) {
-        auto vcpu = std::make_unique<Vcpu>();
-        vcpu->ring.resize(config_.log == Log::rings ? config_.entries : 0);
-        vcpu->dirty_index = config_.first_index;
-        vcpu->reset_index = config_.first_index;
-        vcpus_.push_back(std::move(vcpu));
+        add_vcpu();
     }
     std::uint64_t address = 0;
     for (const Slot& slot : config_.slots) {
-        Memory memory;
-        const std::size_t bytes = slot.pages * page_size;
-        // Untouched zeros, of which the host has to find only the pages that are written.
-        memory.bytes.reset(static_cast<std::byte*>(std::calloc(slot.pages, page_size)));
-        memory.slot = {slot.slot, address, bytes, memory.bytes.get()};
-        memory.armed.assign(slot.pages, true);
-        memory.dirty.assign(words(slot.pages), 0);
-        if (memory.bytes == nullptr || !map_.add(memory.slot)) {
+        const std::uint64_t bytes = slot.pages * page_size;
+        const MemorySlot wanted{slot.slot, address, bytes, allocate(slot.pages)};
+        if (!map_.add(wanted)) {
             std::abort();  // the test made a slot that no kernel would
         }
-        memories_.push_back(std::move(memory));
+        create(wanted, true);
         address += bytes + 16 * page_size;
     }
+}
+
+std::byte* Kernel::allocate(std::uint64_t pages) {
+    // Untouched zeros, of which the host has to find only the pages that are written.
+    bytes_.emplace_back(static_cast<std::byte*>(std::calloc(pages, page_size)), std::free);
+    if (bytes_.back() == nullptr) {
+        std::abort();
+    }
+    return bytes_.back().get();
+}
+
+std::uint32_t Kernel::add_vcpu() {
+    auto vcpu = std::make_unique<Vcpu>();
+    vcpu->ring.resize(config_.log == Log::rings ? config_.entries : 0);
+    vcpu->dirty_index = config_.first_index;
+    vcpu->reset_index = config_.first_index;
+    vcpus_.push_back(std::move(vcpu));
+    return static_cast<std::uint32_t>(vcpus_.size()) - 1;
 }
 
 void Kernel::answer(faulty::Faults& faults) {
@@ -118,6 +127,20 @@ bool Kernel::write(std::uint32_t vcpu, std::uint32_t slot, std::uint64_t page,
     }
     content(memory.slot.host + page * page_size).store(value, std::memory_order_relaxed);
     return true;
+}
+
+// kvm_use_dirty_bitmap
+bool Kernel::has_bitmap() const {
+    return config_.log != Log::rings || config_.with_bitmap;
+}
+
+void Kernel::write_without_vcpu(std::uint32_t slot, std::uint64_t page, std::uint64_t value) {
+    const std::lock_guard lock(mmu_lock_);
+    Memory& memory = *find(slot);
+    if (memory.logging && has_bitmap()) {
+        memory.dirty[page / 64] |= std::uint64_t{1} << (page % 64);
+    }
+    content(memory.slot.host + page * page_size).store(value, std::memory_order_relaxed);
 }
 
 bool Kernel::may_run(std::uint32_t vcpu) const {
@@ -290,16 +313,50 @@ int Kernel::reset() {
 // Slots and bitmaps
 // -------------------------------------------------------------------------------
 
+void Kernel::create(const MemorySlot& slot, bool logging) {
+    Memory memory{slot, logging, {}, {}};
+    memory.armed.assign(slot.pages(), true);  // nothing is mapped yet
+    memory.dirty.assign(words(slot.pages()), 0);
+    memories_.push_back(std::move(memory));
+}
+
+void Kernel::change(Memory& memory, const MemorySlot& to, bool logging) {
+    const bool moved = std::exchange(memory.slot, to) != to;
+    // A move drops all mappings, turning the log on write-protects them.
+    if (moved || (logging && !memory.logging)) {
+        memory.armed.assign(memory.armed.size(), true);
+    }
+    if (!logging) {
+        memory.dirty.assign(memory.dirty.size(), 0);
+    }
+    memory.logging = logging;
+}
+
+// kvm_set_memory_region
 int Kernel::set_region(const kvm_userspace_memory_region& region) {
     const std::lock_guard lock(slots_lock_);
     ++regions_set_;
     Memory* memory = find(region.slot);
-    if (memory == nullptr || (region.flags & ~std::uint32_t{KVM_MEM_LOG_DIRTY_PAGES}) != 0 ||
-        region.memory_size != memory->slot.size ||
-        region.guest_phys_addr != memory->slot.guest_address ||
-        // SAFETY: only compared.
-        region.userspace_addr != reinterpret_cast<std::uintptr_t>(memory->slot.host)) {
+    const MemorySlot wanted{region.slot, region.guest_phys_addr, region.memory_size,
+                            // SAFETY: the caller's memory for the slot, which stays while the slot
+                            // does; where the slot is there already it is only compared.
+                            reinterpret_cast<std::byte*>(region.userspace_addr)};
+    const bool deletes = wanted.size == 0;
+    if ((region.flags & ~std::uint32_t{KVM_MEM_LOG_DIRTY_PAGES}) != 0 ||
+        (deletes && memory == nullptr) ||
+        // A slot that is there can be moved and have its flags changed, nothing else.
+        (!deletes && memory != nullptr &&
+         (wanted.size != memory->slot.size || wanted.host != memory->slot.host))) {
         return -EINVAL;
+    }
+    MemoryMap after = map_;
+    if (memory != nullptr && wanted != memory->slot) {
+        static_cast<void>(after.remove(wanted.slot));
+    }
+    if (!deletes && (memory == nullptr || wanted != memory->slot)) {
+        if (const Result<void> added = after.add(wanted); !added) {
+            return -added.error().code;
+        }
     }
     if (around_set_region_) {
         around_set_region_();
@@ -307,10 +364,15 @@ int Kernel::set_region(const kvm_userspace_memory_region& region) {
     {
         const std::lock_guard mmu(mmu_lock_);
         const bool logging = (region.flags & KVM_MEM_LOG_DIRTY_PAGES) != 0;
-        if (logging && !memory->logging) {
-            memory->armed.assign(memory->armed.size(), true);
+        if (deletes) {
+            std::erase_if(memories_,
+                          [&](const Memory& one) { return one.slot.slot == wanted.slot; });
+        } else if (memory == nullptr) {
+            create(wanted, logging);
+        } else {
+            change(*memory, wanted, logging);
         }
-        memory->logging = logging;
+        map_ = std::move(after);
     }
     if (around_set_region_) {
         around_set_region_();
@@ -321,7 +383,7 @@ int Kernel::set_region(const kvm_userspace_memory_region& region) {
 // kvm_get_dirty_log_protect
 int Kernel::get_log(const kvm_dirty_log& log) {
     const std::lock_guard lock(slots_lock_);
-    if (config_.log == Log::rings) {
+    if (!has_bitmap()) {
         return -ENXIO;
     }
     const std::lock_guard mmu(mmu_lock_);
@@ -333,7 +395,7 @@ int Kernel::get_log(const kvm_dirty_log& log) {
     auto* out = static_cast<std::uint64_t*>(log.dirty_bitmap);
     for (std::size_t i = 0; i < memory->dirty.size(); ++i) {
         out[i] = memory->dirty[i];
-        if (config_.log == Log::bitmap) {
+        if (config_.log != Log::manual_bitmap) {
             for (std::uint64_t bits = std::exchange(memory->dirty[i], 0); bits != 0;
                  bits &= bits - 1) {
                 memory->armed[i * 64 + static_cast<std::size_t>(std::countr_zero(bits))] = true;
@@ -350,10 +412,10 @@ int Kernel::clear_log(const kvm_clear_dirty_log& log) {
     if (before_clear_) {
         before_clear_(log);
     }
-    if (config_.log == Log::rings) {
+    if (!has_bitmap()) {
         return -ENXIO;
     }
-    if (config_.log == Log::bitmap || log.first_page % 64 != 0) {
+    if (config_.log != Log::manual_bitmap || log.first_page % 64 != 0) {
         return -EINVAL;
     }
     const std::lock_guard mmu(mmu_lock_);

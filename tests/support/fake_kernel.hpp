@@ -51,11 +51,14 @@ struct Config {
     /// Where the kernel's own indices begin, a multiple of `entries`.
     std::uint32_t first_index = 0;
     Log log = Log::rings;
+    /// Beside the rings: KVM_CAP_DIRTY_LOG_RING_WITH_BITMAP.
+    bool with_bitmap = false;
     std::vector<Slot> slots = {{0, 1024}};
 };
 
 /// One VM. write() for one vCPU, and each ioctl, may be called by one thread, all of them at the
-/// same time; everything else with no other call under way.
+/// same time; everything else with no other call under way. A page that is asked for must be in a
+/// slot.
 class Kernel {
   public:
     explicit Kernel(Config config);
@@ -66,8 +69,16 @@ class Kernel {
     void answer(faulty::Faults& faults);
     [[nodiscard]] static kvm::Fd fd() { return kvm::Fd::borrow(number); }
 
-    /// The VM's slots, with zeroed memory behind them.
+    /// The VM's slots; with zeroed memory behind those that it was made with.
     [[nodiscard]] const MemoryMap& memory() const { return map_; }
+    /// Zeroed memory for a slot that KVM_SET_USER_MEMORY_REGION makes. It stays, as all of it does,
+    /// also when the slot goes.
+    [[nodiscard]] std::byte* allocate(std::uint64_t pages);
+    /// KVM_SET_USER_MEMORY_REGION; its result, or -errno.
+    int set_region(const kvm_userspace_memory_region& region);
+    /// Makes one more vCPU; gives its number. None ever goes: one that the test does not run again
+    /// is what a closed descriptor leaves in a VM.
+    std::uint32_t add_vcpu();
     /// What the vCPU's descriptor would map.
     [[nodiscard]] std::span<kvm_dirty_gfn> ring(std::uint32_t vcpu);
 
@@ -78,6 +89,8 @@ class Kernel {
     [[nodiscard]] bool may_run(std::uint32_t vcpu) const;
     /// kvm_dirty_ring_push with nothing looked at before.
     void push(std::uint32_t vcpu, std::uint32_t slot, std::uint64_t page);
+    /// A write by KVM itself with no vCPU running, as arm64 makes: no page fault, no ring.
+    void write_without_vcpu(std::uint32_t slot, std::uint64_t page, std::uint64_t value);
     /// What the last write left in a page.
     [[nodiscard]] std::uint64_t read(std::uint32_t slot, std::uint64_t page) const;
     [[nodiscard]] bool armed(std::uint32_t slot, std::uint64_t page) const;
@@ -86,7 +99,7 @@ class Kernel {
     /// Called once, by the first KVM_RESET_DIRTY_RINGS to have taken `entries` entries, 0 or more:
     /// what the vCPUs do in the middle of it. Null for nothing.
     void during_reset(std::uint32_t entries, std::function<void()> act);
-    /// Called by each KVM_SET_USER_MEMORY_REGION before and after it changes the slot.
+    /// Called by each KVM_SET_USER_MEMORY_REGION before and after it changes a slot.
     void around_set_region(std::function<void()> act);
     /// Called by each KVM_CLEAR_DIRTY_LOG before it does anything: what the vCPUs do between a
     /// KVM_GET_DIRTY_LOG and it.
@@ -122,11 +135,11 @@ class Kernel {
     };
     struct Memory {
         MemorySlot slot;
-        std::unique_ptr<std::byte[], decltype(&std::free)> bytes{nullptr, std::free};
         bool logging = true;
         std::vector<bool> armed;
         std::vector<std::uint64_t> dirty;  // for the bitmaps
     };
+    using Bytes = std::unique_ptr<std::byte[], decltype(&std::free)>;
 
     struct Batch {
         std::uint32_t slot = 0;
@@ -139,13 +152,15 @@ class Kernel {
 
     [[nodiscard]] Memory* find(std::uint32_t slot);
     [[nodiscard]] const Memory* find(std::uint32_t slot) const;
+    [[nodiscard]] bool has_bitmap() const;
     [[nodiscard]] bool overruns() const;
     [[nodiscard]] RingEntry load(kvm_dirty_gfn& entry) const;
     void store(kvm_dirty_gfn& entry, RingEntry page) const;
     void rearm(const Batch& batch);
     bool reset_ring(Vcpu& vcpu, std::uint32_t& taken);
     int reset();
-    int set_region(const kvm_userspace_memory_region& region);
+    void create(const MemorySlot& slot, bool logging);
+    void change(Memory& memory, const MemorySlot& to, bool logging);
     int get_log(const kvm_dirty_log& log);
     int clear_log(const kvm_clear_dirty_log& log);
 
@@ -157,6 +172,7 @@ class Kernel {
     std::mutex slots_lock_;        // kvm->slots_lock: one reset or change of a slot at a time
     mutable std::mutex mmu_lock_;  // kvm->mmu_lock: what is armed, and each fault and re-arming
     std::vector<Memory> memories_;
+    std::vector<Bytes> bytes_;  // behind all slots that ever were
 
     std::uint32_t act_after_ = 0;
     std::function<void()> during_reset_;

@@ -24,7 +24,10 @@ struct Collected {
 
 class RingVm {
   public:
-    explicit RingVm(Config config) : kernel(config), source(Kernel::fd(), kernel.memory()) {
+    explicit RingVm(Config config)
+        : kernel(config),
+          source(Kernel::fd(), kernel.memory(),
+                 config.with_bitmap ? RingBackup::bitmap : RingBackup::none) {
         kernel.answer(faults);
         for (std::uint32_t vcpu = 0; vcpu < config.vcpus; ++vcpu) {
             source.add(must(Ring::over(kernel.ring(vcpu))));
@@ -39,6 +42,10 @@ class RingVm {
         if (!try_store(vcpu, slot, page)) {
             throw std::runtime_error("the ring of vCPU " + std::to_string(vcpu) + " is full");
         }
+    }
+    /// KVM's own store, made while no vCPU runs.
+    void store_without_vcpu(std::uint32_t slot, std::uint64_t page) {
+        kernel.write_without_vcpu(slot, page, ++stores_);
     }
     /// Stores into the `count` pages from `first` on; gives how many it came to before the ring was
     /// full.

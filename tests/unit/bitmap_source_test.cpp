@@ -52,6 +52,11 @@ struct Vm {
         EXPECT_FALSE(pages.everything());
         return list_of(pages.set());
     }
+    /// The last slot goes.
+    void remove_small() {
+        ASSERT_EQ(kernel.set_region(MemorySlot{.slot = small}.region(0)), 0);
+        source.set_memory(kernel.memory(), AllVcpusStopped());
+    }
     [[nodiscard]] PageList unarmed() const {
         return pages_where(kernel.memory(), [this](const fake::Page& page) {
             return !kernel.armed(page.first, page.second);
@@ -167,6 +172,16 @@ TEST_P(BitmapSourceTest, AFailedGetLosesNothingForTheNextCollect) {
     }
 }
 
+TEST_P(BitmapSourceTest, WhatAFailedCollectHadReadIsKeptWhereItsSlotIsStillThere) {
+    vm_.store({{0, 5}, {odd, 6}, {small, 0}});
+    vm_.faults.fail_next(faulty::Call::ioctl, EFAULT, GetParam() == BitmapMode::manual ? 4 : 2);
+    ASSERT_FALSE(vm_.source.collect({}));
+    EXPECT_EQ(vm_.unarmed(), (PageList{{small, 0}}));
+    vm_.remove_small();
+    EXPECT_EQ(vm_.collect(), (PageList{{0, 5}, {odd, 6}}));
+    EXPECT_EQ(vm_.collect(), nothing);
+}
+
 TEST_P(BitmapSourceTest, NothingIsAllocatedFromTheSecondCollectOn) {
     Pages pages = must(vm_.source.collect({}));
     for (std::uint64_t round = 0; round < 5; ++round) {
@@ -253,6 +268,14 @@ TEST_F(BitmapSourceClear, EndsWithItsSlotWhereThatIsNotAMultipleOf64) {
     EXPECT_EQ(vm_.unarmed(), nothing);
 }
 
+// The slot before it has left bits where its own would go on.
+TEST(BitmapSourceClears, IsNotForWordsPastTheSlotsEnd) {
+    Vm vm(BitmapMode::manual, {{0, 1024}, {small, 64}});
+    vm.store(range(0, 0, 1024));
+    vm.collect();
+    EXPECT_EQ(vm.kernel.clears(), 1U);
+}
+
 // Written after the KVM_GET_DIRTY_LOG: its bit is not among those that were got, and stays.
 TEST_F(BitmapSourceClear, APageWrittenBeforeItIsNotCleared) {
     vm_.store({{0, 5}, {0, 6}});
@@ -283,9 +306,17 @@ TEST_F(BitmapSourceClearLarge, PagesNearEachOtherShareACallAndThoseFarApartDoNot
     vm_.collect();
     EXPECT_EQ(cleared_, (std::vector<Cleared>{{large, 0, 64 * 201}}));
     cleared_.clear();
+    vm_.store({{large, 64 * 280}, {large, 64 * 290}});
+    vm_.collect();
+    EXPECT_EQ(cleared_, (std::vector<Cleared>{{large, 64 * 280, 64 * 11}}));
+    cleared_.clear();
     vm_.store({{large, 0}, {large, 64 * 30}, {large, large_pages - 1}});
     vm_.collect();
     EXPECT_EQ(cleared_, (std::vector<Cleared>{{large, 0, 64 * 31}, {large, 64 * 300, 7}}));
+    cleared_.clear();
+    vm_.store({{large, 0}, {large, large_pages - 1}});
+    vm_.collect();
+    EXPECT_EQ(cleared_, (std::vector<Cleared>{{large, 0, 64}, {large, 64 * 300, 7}}));
     EXPECT_EQ(vm_.unarmed(), nothing);
     EXPECT_EQ(vm_.collect(), nothing);
 }
@@ -326,17 +357,140 @@ TEST(BitmapSourceHuge, ASlotIsClearedInPieces) {
         return 0;
     });
     std::uint64_t cleared = 0;
+    unsigned calls = 0;
     faults.on_ioctl(KVM_CLEAR_DIRTY_LOG, [&](int, void* argument) {
         // SAFETY: this request's argument is a kvm_clear_dirty_log.
         const auto& log = *static_cast<const kvm_clear_dirty_log*>(argument);
         EXPECT_EQ(log.first_page, cleared);
         EXPECT_LE(log.num_pages, most);
         cleared += log.num_pages;
+        ++calls;
         return 0;
     });
     BitmapSource source(fake::Kernel::fd(), memory, BitmapMode::manual);
     EXPECT_EQ(must(source.collect({})).size(), pages);
     EXPECT_EQ(cleared, pages);
+    EXPECT_EQ(calls, 4U);
+}
+
+// Hot pages
+// ---------------------------------------------------------------------------------------------
+
+// First and last of a word, of a slot, and in between.
+const PageList warm = {{0, 5}, {0, 64}, {odd, 127}, {odd, 960}, {small, 2}};
+
+class BitmapSourceHot : public ::testing::Test {
+  protected:
+    BitmapSourceHot() { source_.keep_hot(100); }
+    /// Writes the pages in two rounds, which makes them hot.
+    void heat(const PageList& pages) {
+        for (int round = 0; round < 2; ++round) {
+            vm_.store(pages);
+            vm_.collect();
+        }
+    }
+
+    Vm vm_{BitmapMode::manual};
+    BitmapSource& source_ = vm_.source;
+};
+
+TEST_F(BitmapSourceHot, PagesWrittenInEachRoundStayWritableAndAreInEachCollect) {
+    source_.keep_hot(warm.size());
+    heat(warm);
+    EXPECT_EQ(vm_.unarmed(), warm);
+    EXPECT_EQ(source_.hot(), warm.size());
+    EXPECT_EQ(vm_.collect(), warm) << "though nothing is known to have been written";
+    vm_.store({{0, 6}, {0, 127}, {small, 0}});
+    EXPECT_EQ(
+        vm_.collect(),
+        (PageList{
+            {0, 5}, {0, 6}, {0, 64}, {0, 127}, {odd, 127}, {odd, 960}, {small, 0}, {small, 2}}));
+    EXPECT_EQ(vm_.unarmed(), warm) << "their neighbours are armed, and they are not";
+    EXPECT_EQ(vm_.collect(), warm);
+}
+
+TEST_F(BitmapSourceHot, OneThatIsFoundCleanIsArmedByTheNextCollect) {
+    heat(warm);
+    DirtySet clean(vm_.kernel.memory());
+    clean.insert(0, 64);
+    clean.insert(odd, 127);
+    clean.insert(odd, 128);  // not hot
+    source_.found_clean(clean);
+    vm_.store(odd, 127);  // after all, and nobody sees it
+    EXPECT_EQ(vm_.collect(), warm);
+    PageList hot = {{0, 5}, {odd, 960}, {small, 2}};
+    EXPECT_EQ(vm_.unarmed(), hot);
+    EXPECT_EQ(source_.hot(), 3U);
+    // One comes back in the next round, and is hot at once.
+    vm_.store(odd, 127);
+    hot.insert(hot.begin() + 1, {odd, 127});
+    EXPECT_EQ(vm_.collect(), hot);
+    EXPECT_EQ(vm_.unarmed(), hot);
+    EXPECT_EQ(source_.hot(), 4U);
+}
+
+TEST_F(BitmapSourceHot, OneThatCoolsDownIsArmedInTheEndAndReportedNoMore) {
+    heat({{0, 5}});
+    unsigned collects = 0;
+    for (; vm_.unarmed() != nothing && collects < 20; ++collects) {
+        EXPECT_EQ(vm_.collect(), (PageList{{0, 5}}));
+    }
+    EXPECT_EQ(collects, 8U) << "the last of which arms it";
+    EXPECT_EQ(source_.hot(), 0U);
+    EXPECT_EQ(vm_.collect(), nothing);
+    vm_.store(0, 5);
+    EXPECT_EQ(vm_.collect(), (PageList{{0, 5}}));
+}
+
+TEST_F(BitmapSourceHot, NoMoreAreHotThanAllowed) {
+    source_.keep_hot(1);
+    heat(warm);
+    EXPECT_EQ(source_.hot(), 1U);
+    EXPECT_EQ(vm_.unarmed().size(), 1U);
+    EXPECT_EQ(vm_.collect(), vm_.unarmed());
+}
+
+TEST_F(BitmapSourceHot, WithNoneAllowedThoseThatAreHotAreArmedByTheNextCollect) {
+    heat(warm);
+    source_.keep_hot(0);
+    EXPECT_EQ(source_.hot(), 0U);
+    EXPECT_EQ(vm_.collect(), warm);
+    EXPECT_EQ(vm_.unarmed(), nothing);
+    heat(warm);
+    EXPECT_EQ(source_.hot(), 0U);
+    EXPECT_EQ(vm_.unarmed(), nothing);
+}
+
+TEST_F(BitmapSourceHot, WhereAUseCostsMoreThanAFaultNoneIs) {
+    source_.set_hot_costs({.armed = 1, .use = 1000});
+    heat(warm);
+    EXPECT_EQ(vm_.unarmed(), nothing);
+    source_.set_hot_costs({.armed = 1000, .use = 1});
+    heat(warm);
+    EXPECT_EQ(vm_.unarmed(), warm);
+}
+
+TEST_F(BitmapSourceHot, AfterAChangeOfSlotsTheyAreReportedOnceMoreAndFoundAnew) {
+    heat(warm);
+    vm_.remove_small();
+    EXPECT_EQ(source_.hot(), 0U);
+    const PageList left(warm.begin(), warm.end() - 1);
+    EXPECT_EQ(vm_.collect(), left);
+    EXPECT_EQ(vm_.unarmed(), nothing);
+    heat(left);
+    EXPECT_EQ(vm_.unarmed(), left);
+}
+
+TEST(BitmapSourceAutomatic, HasNoHotPages) {
+    Vm vm(BitmapMode::automatic);
+    vm.source.keep_hot(100);
+    for (int round = 0; round < 4; ++round) {
+        vm.store(warm);
+        EXPECT_EQ(vm.collect(), warm);
+        EXPECT_EQ(vm.unarmed(), nothing);
+        EXPECT_EQ(vm.source.hot(), 0U);
+    }
+    EXPECT_EQ(vm.collect(), nothing);
 }
 
 }  // namespace

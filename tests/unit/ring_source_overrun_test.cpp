@@ -181,7 +181,7 @@ std::vector<By> amounts() {
     // The whole ring and nothing more; by one; around what is reserved and around the soft limit;
     // exactly to a ring's end again, so that kernel and reader are at the same place; beyond.
     for (const std::uint32_t by :
-         {0U, 1U, 63U, 64U, 65U, 191U, 192U, 193U, 255U, 256U, 257U, 384U, 513U, 1100U}) {
+         {0U, 1U, 63U, 64U, 65U, 191U, 192U, 193U, 254U, 255U, 256U, 257U, 384U, 513U, 1100U}) {
         all.push_back({by, 0});
     }
     for (const std::uint32_t by : {0U, 1U, 200U, 256U, 513U}) {
@@ -285,15 +285,36 @@ TEST(RingSourceOverrunMoments, BeforeAResetThatFails) {
         RingVm vm(overrunnable());
         vm.overrun(0, 0, 0, entries + 200);
         vm.faults.fail_next(faulty::Call::ioctl, EIO, nth);
+        unsigned errors = 0;
         for (int exit = 0; exit < 10 && !vm.kernel.may_run(0); ++exit) {
-            static_cast<void>(vm.source.ring_full(0));
+            const Result<void> done = vm.source.ring_full(0);
+            if (!done) {
+                EXPECT_EQ(done.error().code, EIO);
+                ++errors;
+            }
         }
         EXPECT_TRUE(vm.faults.failed() || nth > 2);
+        EXPECT_EQ(errors, vm.faults.failed() ? 1U : 0U);
         EXPECT_TRUE(vm.kernel.may_run(0));
         vm.faults.fail_next(faulty::Call::uname, EIO);  // in place of any that has not come
         expect_everything(vm);
         expect_exact_after_a_full_exit(vm);
     }
+}
+
+// Another ring has entries for the reset that fails; the one at hand has none.
+TEST_F(RingSourceOverrunMoment, AFailedResetIsAnErrorWhateverElseIsToBeCured) {
+    vm_.overrun(0, 0, 0, entries + soft_limit);
+    must(vm_.source.ring_full(0));
+    vm_.run(1, 0, 0, 5);
+    vm_.faults.fail_next(faulty::Call::ioctl, EIO);
+    const Result<void> failed = vm_.source.ring_full(0);
+    ASSERT_FALSE(failed);
+    EXPECT_EQ(failed.error().code, EIO);
+    EXPECT_FALSE(vm_.kernel.may_run(0));
+    vm_.run(0, 0, 1400, 1);
+    expect_everything(vm_);
+    expect_exact_after_a_full_exit(vm_);
 }
 
 // A signal that nobody can block ends a reset of offered places before it takes any, once.
@@ -316,6 +337,35 @@ TEST_F(RingSourceOverrunMoment, AFullRingWithNothingInItIsMadeRoomInTheSecondTim
     must(vm_.source.ring_full(0));
     EXPECT_TRUE(vm_.kernel.may_run(0));
     EXPECT_EQ(vm_.source.statistics(0).lost, soft_limit);
+}
+
+// The kernel has come round while the reader was in the middle of a sweep: that ended where the
+// kernel was at the moment, gave less than a ring, and shows no sign of what was written over.
+TEST_F(RingSourceOverrunMoment, InTheMiddleOfASweepShowsByAFullRingWithNothingInIt) {
+    vm_.overrun(0, 0, 0, 2 * entries);
+    for (std::uint32_t place = 100; place < entries; ++place) {
+        vm_.kernel.ring(0)[place].flags = 0;
+    }
+    must(vm_.source.ring_full(0));
+    EXPECT_EQ(vm_.source.statistics(0).entries, 100U);
+    EXPECT_EQ(vm_.source.statistics(0).overruns, 0U);
+    vm_.run(0, 0, 1400, 1);
+    EXPECT_EQ(vm_.source.statistics(0).overruns, 1U);
+    expect_everything(vm_);
+    expect_exact_after_a_full_exit(vm_);
+    EXPECT_EQ(vm_.source.statistics(0).overruns, 1U);
+}
+
+// The place that stays empty tells where the entries begin.
+TEST_F(RingSourceOverrunMoment, AllButOneOfARingIsReadExactlyOnceTheReaderHasSeenItBlank) {
+    vm_.overrun(0, 0, 0, entries);
+    must(vm_.source.ring_full(0));
+    vm_.collect();
+    vm_.overrun(0, 0, 500, entries - 1);
+    must(vm_.source.ring_full(0));
+    const Collected collected = vm_.collect();
+    EXPECT_EQ(collected.pages, range(0, 500, entries - 1));
+    EXPECT_FALSE(collected.everything);
 }
 
 // On a host that logs pages in hardware 512 entries more are reserved: the kernel has used that
