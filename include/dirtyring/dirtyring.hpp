@@ -20,6 +20,7 @@
 #include "dirtyring/probe.hpp"
 #include "dirtyring/ring.hpp"
 #include "dirtyring/source/bitmap_source.hpp"
+#include "dirtyring/source/make_source.hpp"
 #include "dirtyring/source/ring_source.hpp"
 #include "dirtyring/source/source.hpp"
 #include "dirtyring/statistics.hpp"
