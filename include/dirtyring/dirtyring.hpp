@@ -24,3 +24,4 @@
 #include "dirtyring/source/ring_source.hpp"
 #include "dirtyring/source/source.hpp"
 #include "dirtyring/statistics.hpp"
+#include "dirtyring/tracker.hpp"
