@@ -17,6 +17,7 @@
 #include "dirtyring/memory.hpp"
 #include "dirtyring/page_set.hpp"
 #include "dirtyring/pages.hpp"
+#include "dirtyring/pause.hpp"
 #include "dirtyring/probe.hpp"
 #include "dirtyring/ring.hpp"
 #include "dirtyring/source/bitmap_source.hpp"
