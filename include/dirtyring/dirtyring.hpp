@@ -25,4 +25,5 @@
 #include "dirtyring/source/ring_source.hpp"
 #include "dirtyring/source/source.hpp"
 #include "dirtyring/statistics.hpp"
+#include "dirtyring/throttle.hpp"
 #include "dirtyring/tracker.hpp"
