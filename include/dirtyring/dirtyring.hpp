@@ -19,6 +19,7 @@
 #include "dirtyring/pages.hpp"
 #include "dirtyring/pause.hpp"
 #include "dirtyring/probe.hpp"
+#include "dirtyring/reaper.hpp"
 #include "dirtyring/ring.hpp"
 #include "dirtyring/source/bitmap_source.hpp"
 #include "dirtyring/source/make_source.hpp"
