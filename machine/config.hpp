@@ -57,10 +57,10 @@ struct Program {
     std::span<const std::byte> file;
 };
 
-/// What the guest's vCPUs have to say. Each is called on the thread of the vCPU that caused it, so
-/// several may run at once. A vCPU in a callback is out of the guest and its registers are
-/// complete: it counts as paused (see Machine::pause), and a callback may call anything on the
-/// machine but wait_done. Any may be left empty.
+/// What the guest's vCPUs have to say. Each is called on the thread of the vCPU that caused it
+/// (on_stop: see there), so several may run at once. A vCPU in a callback is out of the guest and
+/// its registers are complete: it counts as paused (see Machine::pause), and a callback may call
+/// anything on the machine but wait_done. Any may be left empty.
 struct Callbacks {
     /// This vCPU's dirty ring is full: make room for it (harvest and reset, here or on another
     /// thread) and return; called again if there still is none. An error ends the machine. If
@@ -71,6 +71,13 @@ struct Callbacks {
     /// The guest wrote this to its console, a piece of a line or several. If empty,
     /// Machine::console collects.
     std::function<void(std::string_view text)> on_console = nullptr;
+    /// The vCPU is about to enter the guest, for the first time or after any of its exits, those by
+    /// Machine::kick among them: the place to hold one that writes too fast.
+    std::function<void(std::uint32_t vcpu)> before_enter = nullptr;
+    /// The machine, which had been started, is stopped: callbacks that wait for something return
+    /// now, or wait_done waits for them. Called once, by Machine::stop on its caller's thread or,
+    /// at a vCPU's bad end, on that vCPU's.
+    std::function<void()> on_stop = nullptr;
 };
 
 }  // namespace dirtyring::machine

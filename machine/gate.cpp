@@ -42,11 +42,6 @@ void Gate::leave(std::uint32_t vcpu) {
 
 void Gate::end(std::uint32_t vcpu, End end) {
     const std::lock_guard lock(mutex_);
-    if (!succeeded(end) && !stopped_) {
-        stopped_ = true;
-        opened_.notify_all();
-        std::ranges::for_each(vcpus_, [](Place& place) { push_out(place); });
-    }
     vcpus_[vcpu].end = std::move(end);
     ended_.notify_all();
 }
@@ -90,12 +85,14 @@ bool Gate::resume() {
     return true;
 }
 
-void Gate::stop() {
+bool Gate::stop() {
     std::unique_lock lock(mutex_);
+    const bool first = started_ && !stopped_;
     stopped_ = true;
     opened_.notify_all();
     ended_.notify_all();  // where it has not been started, this is the end
     push_all_out_and_wait(lock);
+    return first;
 }
 
 void Gate::kick(std::uint32_t vcpu) {

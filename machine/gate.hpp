@@ -36,13 +36,14 @@ class Gate {
     /// The vCPU is outside. Its thread, when KVM_RUN has returned and nothing is left to be
     /// completed.
     void leave(std::uint32_t vcpu);
-    /// The vCPU will not enter again. Any end but success stops the others. Its thread, outside.
+    /// The vCPU will not enter again. Its thread, outside.
     void end(std::uint32_t vcpu, End end);
 
     /// As Machine's calls of these names.
     void pause();
     [[nodiscard]] bool resume();
-    void stop();
+    /// True where this is what has stopped a machine that was started.
+    bool stop();
     void kick(std::uint32_t vcpu);
     [[nodiscard]] std::vector<End> wait_ended();
     [[nodiscard]] std::optional<std::vector<End>> wait_ended(std::chrono::milliseconds timeout);

@@ -22,7 +22,7 @@ class Machine::Impl {
         : vm_(std::move(vm)), shared_(std::move(callbacks), std::move(guest_memory), vcpus) {}
     Impl(const Impl&) = delete;
     Impl& operator=(const Impl&) = delete;
-    ~Impl() { shared_.gate.stop(); }
+    ~Impl() { shared_.stop(); }
 
     Result<void> add_slots(bool log_dirty);
     Result<void> add_vcpus(const kvm::System& system, const Config& config, std::uint64_t entry);
@@ -51,18 +51,9 @@ Result<void> Machine::Impl::add_slots(bool log_dirty) {
 
 Result<void> Machine::Impl::add_slot(std::uint32_t id, std::span<std::byte> memory,
                                      std::uint64_t address, bool log_dirty) {
-    kvm_userspace_memory_region region{};
-    region.slot = id;
-    region.flags = log_dirty ? KVM_MEM_LOG_DIRTY_PAGES : 0;
-    region.guest_phys_addr = address;
-    region.memory_size = memory.size();
-    // SAFETY: the ABI takes the address as a number; the mapping outlives the VM's use of it, as
-    // every vCPU thread has ended before GuestMemory unmaps it.
-    region.userspace_addr = reinterpret_cast<std::uintptr_t>(memory.data());
-    if (Result<void> set = vm_.set_user_memory_region(region); !set) {
-        return set;
-    }
-    return map_.add({id, address, memory.size(), memory.data()});
+    const MemorySlot slot{id, address, memory.size(), memory.data()};
+    return vm_.set_user_memory_region(slot.region(log_dirty ? KVM_MEM_LOG_DIRTY_PAGES : 0))
+        .and_then([&] { return map_.add(slot); });
 }
 
 Result<void> Machine::Impl::add_vcpus(const kvm::System& system, const Config& config,
@@ -100,7 +91,7 @@ Result<void> Machine::Impl::start() {
         Result<void> started = runners_[i]->start();
         if (!started) {
             for (; i < runners_.size(); ++i) {
-                shared_.gate.end(i, Failed{started.error()});
+                shared_.end(i, Failed{started.error()});
             }
             return started;
         }
@@ -199,7 +190,7 @@ Result<void> Machine::resume() {
 }
 
 void Machine::stop() {
-    impl_->shared_.gate.stop();
+    impl_->shared_.stop();
 }
 
 void Machine::kick(std::uint32_t vcpu) {

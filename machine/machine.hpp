@@ -88,7 +88,8 @@ class Machine {
     /// For its dirty log, its rings' reset and its slots' dirty-logging flag; the slots themselves
     /// stay as they are.
     [[nodiscard]] kvm::Vm& vm() noexcept;
-    /// See vcpu.hpp for what waits while the vCPU runs. Not for running it.
+    /// See vcpu.hpp for what waits while the vCPU runs. Not for running it, unless start is never
+    /// called.
     [[nodiscard]] kvm::Vcpu& vcpu(std::uint32_t index) noexcept;
 
     /// The memory slots: slot 0 from guest-physical 0 on, at most 3 GiB; the rest in slot 1 from 4

@@ -19,6 +19,19 @@ void add(std::atomic<std::uint64_t>& counter, std::uint64_t amount) {
 
 }  // namespace
 
+void Shared::stop() {
+    if (gate.stop() && callbacks.on_stop) {
+        callbacks.on_stop();
+    }
+}
+
+void Shared::end(std::uint32_t vcpu, End end) {
+    if (!succeeded(end)) {
+        stop();
+    }
+    gate.end(vcpu, std::move(end));
+}
+
 VcpuRunner::~VcpuRunner() {
     if (thread_) {
         ::pthread_join(*thread_, nullptr);
@@ -34,7 +47,7 @@ Result<void> VcpuRunner::start() {
             auto& self = *static_cast<VcpuRunner*>(argument);
             accept_only_kicks();
             End end = self.loop();
-            self.shared_.gate.end(self.index_, std::move(end));
+            self.shared_.end(self.index_, std::move(end));
             return nullptr;
         },
         this);
@@ -55,8 +68,15 @@ Counters VcpuRunner::counters() const noexcept {
             .exits = exits_.load(std::memory_order_relaxed)};
 }
 
+bool VcpuRunner::enter() {
+    if (shared_.callbacks.before_enter) {
+        shared_.callbacks.before_enter(index_);
+    }
+    return shared_.gate.enter(index_, run_);
+}
+
 End VcpuRunner::loop() {
-    while (shared_.gate.enter(index_, run_)) {
+    while (enter()) {
         Said said;
         const Result<kvm::Exit> exit = run_until_complete(said);
         shared_.gate.leave(index_);

@@ -27,6 +27,12 @@ struct Shared {
     Shared(Callbacks given, GuestMemory&& guest_memory, std::uint32_t vcpus)
         : callbacks(std::move(given)), memory(std::move(guest_memory)), gate(vcpus) {}
 
+    /// As Machine::stop.
+    void stop();
+    /// The vCPU will not enter again. Any end but success stops the others, and that first, so that
+    /// nobody is in on_stop any longer when wait_done returns. Its thread, outside.
+    void end(std::uint32_t vcpu, End end);
+
     Callbacks callbacks;
     GuestMemory memory;
     Console console;
@@ -58,6 +64,7 @@ class VcpuRunner {
     };
 
     [[nodiscard]] End loop();
+    [[nodiscard]] bool enter();
     [[nodiscard]] Result<kvm::Exit> run_until_complete(Said& said);
     [[nodiscard]] static bool note(const kvm::Exit& exit, Said& said);
     void pass_on(const Said& said);

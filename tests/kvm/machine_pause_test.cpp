@@ -194,6 +194,65 @@ TEST_F(MachinePauseTest, CallbacksMayPauseAndStop) {
     }
 }
 
+// A vCPU can be held before it enters: no pause waits for it, and nothing but on_stop ends it
+// early.
+TEST_F(MachinePauseTest, VcpuThatIsHeldBeforeItEntersIsOutsideUntilOnStop) {
+    std::latch held(1);
+    std::latch stopped(1);
+    std::atomic<int> entries = 0;
+    std::atomic<int> stops = 0;
+    const auto machine = make_flat({0xeb, 0xfe}, {},  // 1: jmp 1b
+                                   {.before_enter =
+                                        [&](std::uint32_t) {
+                                            if (++entries == 2) {
+                                                held.count_down();
+                                                stopped.wait();
+                                            }
+                                        },
+                                    .on_stop =
+                                        [&] {
+                                            if (++stops == 1) {
+                                                stopped.count_down();
+                                            }
+                                        }});
+    must(machine->start());
+    while (!held.try_wait()) {
+        machine->kick(0);  // until it has entered once, there is nothing to come out of
+    }
+    machine->pause();
+    must(machine->resume());
+    machine->kick(0);
+    EXPECT_EQ(entries, 2);
+    EXPECT_FALSE(machine->wait_done(std::chrono::milliseconds(50))) << "it is still held";
+    EXPECT_EQ(stops, 0);
+    machine->stop();
+    machine->stop();
+    EXPECT_TRUE(std::holds_alternative<machine::Stopped>(wait(*machine).at(0)));
+    EXPECT_EQ(stops, 1);
+}
+
+TEST_F(MachinePauseTest, BadEndOfOneVcpuCallsOnStopForTheOthers) {
+    std::latch stopped(1);
+    // vCPU 1 waits for the end of vCPU 0, which runs into ud2.
+    const auto machine = make_flat({0x0f, 0x0b}, {.vcpus = 2},  // ud2
+                                   {.before_enter =
+                                        [&](std::uint32_t vcpu) {
+                                            if (vcpu == 1) {
+                                                stopped.wait();
+                                            }
+                                        },
+                                    .on_stop = [&] { stopped.count_down(); }});
+    const std::vector<End> ends = run(*machine);
+    EXPECT_TRUE(std::holds_alternative<machine::Faulted>(ends.at(0)));
+    EXPECT_TRUE(std::holds_alternative<machine::Stopped>(ends.at(1)));
+}
+
+TEST_F(MachinePauseTest, MachineThatWasNotStartedDoesNotCallOnStop) {
+    int stops = 0;
+    make_flat({0xeb, 0xfe}, {}, {.on_stop = [&] { ++stops; }})->stop();
+    EXPECT_EQ(stops, 0);
+}
+
 TEST_F(MachinePauseTest, KickMakesTheVcpuLeaveTheGuest) {
     const auto machine = make_counting(2);
     must(machine->start());
