@@ -76,17 +76,6 @@ double median(std::vector<double> values) {
     return *middle;
 }
 
-Running::Running(machine::Machine& machine, Interruption& interruption)
-    : machine_(machine), interruption_(interruption) {
-    interruption_.watch(&machine_);
-}
-
-Running::~Running() {
-    interruption_.watch(nullptr);
-    machine_.stop();
-    machine_.wait_done();
-}
-
 Result<void> stopped(const machine::Machine& machine, const std::string& guest,
                      const std::vector<machine::End>& ends) {
     for (std::uint32_t vcpu = 0; vcpu < ends.size(); ++vcpu) {

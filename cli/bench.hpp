@@ -23,6 +23,8 @@ namespace dirtyring::cli {
 [[nodiscard]] Command add_bench_overhead(CLI::App& bench);
 [[nodiscard]] Command add_bench_collect(CLI::App& bench);
 
+inline constexpr std::uint64_t mib = std::uint64_t{1} << 20;
+
 /// The ways of tracking that are compared, in the order of the tables.
 inline constexpr std::array tracks = {Track::ring, Track::bitmap, Track::manual};
 
@@ -35,20 +37,6 @@ inline constexpr std::array tracks = {Track::ring, Track::bitmap, Track::manual}
 
 /// Of `values`, which are not none; the upper one of two in the middle.
 [[nodiscard]] double median(std::vector<double> values);
-
-/// While it lives, a signal stops the machine, which has been started. At its end the machine is
-/// stopped and its vCPUs' threads call nothing any more.
-class Running {
-  public:
-    Running(machine::Machine& machine, Interruption& interruption);
-    Running(const Running&) = delete;
-    Running& operator=(const Running&) = delete;
-    ~Running();
-
-  private:
-    machine::Machine& machine_;
-    Interruption& interruption_;
-};
 
 /// Nothing if all vCPUs were stopped from outside, as they are when a measurement has what it
 /// wants. Otherwise an error that says how one ended, and what the guest wrote.

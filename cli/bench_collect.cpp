@@ -21,7 +21,6 @@ namespace {
 
 using Json = nlohmann::ordered_json;
 
-constexpr std::uint64_t mib = std::uint64_t{1} << 20;
 constexpr std::array<std::uint64_t, 3> page_counts = {16, 256, 4096};
 
 struct CollectPlan {
@@ -141,14 +140,14 @@ std::string table(const CollectPlan& plan, const BenchHost& host, const Measured
     return out;
 }
 
-struct Growth {
+struct CollectGrowth {
     Track track;
     std::uint64_t pages;
     double ratio;  ///< time in the largest memory to that in the smallest
 };
 
-std::vector<Growth> growths(const CollectPlan& plan, const Measured& measured) {
-    std::vector<Growth> all;
+std::vector<CollectGrowth> growths(const CollectPlan& plan, const Measured& measured) {
+    std::vector<CollectGrowth> all;
     for (const Track track : tracks) {
         for (const std::uint64_t pages : page_counts) {
             const std::optional<double> least =
@@ -163,9 +162,9 @@ std::vector<Growth> growths(const CollectPlan& plan, const Measured& measured) {
     return all;
 }
 
-std::string growth_lines(const CollectPlan& plan, const std::vector<Growth>& growths) {
+std::string growth_lines(const CollectPlan& plan, const std::vector<CollectGrowth>& growths) {
     std::string out;
-    for (const Growth& growth : growths) {
+    for (const CollectGrowth& growth : growths) {
         out += fmt::format("{}, {}: {:.2f} times as long in {} as in {}\n", name(growth.track),
                            counted(growth.pages, "page"), growth.ratio, bytes(plan.memories.back()),
                            bytes(plan.memories.front()));
@@ -189,7 +188,7 @@ Json json_of(const CollectPlan& plan, const Measured& measured) {
         failed.push_back({{"memory_bytes", memory}, {"why", why}});
     }
     Json ratios = Json::array();
-    for (const Growth& growth : growths(plan, measured)) {
+    for (const CollectGrowth& growth : growths(plan, measured)) {
         ratios.push_back({{"way", name(growth.track)},
                           {"pages", growth.pages},
                           {"least_memory_bytes", plan.memories.front()},

@@ -10,10 +10,10 @@
 #include <utility>
 
 #include "bench.hpp"
-#include "dirtyring/source/bitmap_source.hpp"
 #include "dirtyring/source/ring_source.hpp"
 #include "format.hpp"
 #include "machine/layout.hpp"
+#include "machine_tracking.hpp"
 
 namespace dirtyring::cli {
 
@@ -47,21 +47,6 @@ guest::WriterPlan plan_for(const CollectCase& what) {
             .seed = 1,
             .vcpu = 0,
             .vcpus = 1};
-}
-
-Result<std::unique_ptr<Source>> make_source(machine::Machine& machine, Track track) {
-    if (track != Track::ring) {
-        return std::make_unique<BitmapSource>(
-            machine.vm().fd(), machine.memory(),
-            track == Track::manual ? BitmapMode::manual : BitmapMode::automatic);
-    }
-    Result<Ring> ring = Ring::map(machine.vcpu(0));
-    if (!ring) {
-        return fail(std::move(ring.error()));
-    }
-    auto rings = std::make_unique<RingSource>(machine.vm().fd(), machine.memory());
-    rings->add(std::move(*ring));
-    return rings;
 }
 
 /// Where the working set begins, in pages of guest memory.
@@ -103,11 +88,14 @@ Result<std::unique_ptr<CollectCost>> CollectCost::create(const CollectCase& what
         return fail(std::move(machine.error()));
     }
     cost->machine_ = std::move(*machine);
-    Result<std::unique_ptr<Source>> source = make_source(*cost->machine_, what.track);
-    if (!source) {
-        return fail(std::move(source.error()));
+    cost->source_ = make_source(*cost->machine_, what.track);
+    if (RingSource* const rings = cost->source_->rings(); rings != nullptr) {
+        Result<Ring> ring = Ring::map(cost->machine_->vcpu(0));
+        if (!ring) {
+            return fail(std::move(ring.error()));
+        }
+        rings->add(std::move(*ring));
     }
-    cost->source_ = std::move(*source);
     return cost;
 }
 

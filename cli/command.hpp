@@ -5,12 +5,14 @@
 #pragma once
 
 #include <CLI/CLI.hpp>
+#include <cstdint>
 #include <functional>
 #include <string>
 #include <utility>
 #include <vector>
 
 #include "dirtyring/error.hpp"
+#include "parse.hpp"
 
 namespace dirtyring::cli {
 
@@ -44,6 +46,18 @@ CLI::Option* add_parsed(CLI::App& app, const std::string& name, const std::strin
             },
             about)
         ->type_name(argument);
+}
+
+/// An option whose whole number from `least` to `most` goes into `target`.
+template <typename Number>
+CLI::Option* add_count(CLI::App& app, const std::string& name, const std::string& argument,
+                       const std::string& about, Number& target, std::uint64_t least,
+                       std::uint64_t most) {
+    return add_parsed(app, name, argument, about, [&target, least, most](const std::string& text) {
+        return parse_count(text, least, most).map([&target](std::uint64_t value) {
+            target = Number(value);
+        });
+    });
 }
 
 }  // namespace dirtyring::cli

@@ -9,6 +9,8 @@
 
 namespace dirtyring::cli {
 
+inline constexpr double mebibyte = 1 << 20;  // bytes
+
 /// "65,536".
 [[nodiscard]] std::string grouped(std::uint64_t value);
 /// A rate or a mean: "3,456" from 10 on, "3.5" below.

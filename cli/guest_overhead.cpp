@@ -6,7 +6,7 @@
 #include <utility>
 
 #include "bench.hpp"
-#include "tracker.hpp"
+#include "machine_tracking.hpp"
 
 namespace dirtyring::cli {
 
@@ -58,14 +58,16 @@ class RoundClock {
 };
 
 /// Collects as `dirtyring run` does until all vCPUs have ended.
-Result<std::vector<machine::End>> watch(machine::Machine& machine, Tracker* tracker) {
+Result<std::vector<machine::End>> watch(machine::Machine& machine, MachineTracking* tracking) {
     Interval interval;
     for (;;) {
         std::optional<std::vector<machine::End>> ends = machine.wait_done(overhead_interval);
-        if (tracker != nullptr) {
-            if (Result<void> collected = tracker->collect(interval); !collected) {
-                return fail(std::move(collected.error()));
+        if (tracking != nullptr) {
+            Result<Epoch> epoch = tracking->collect(interval);
+            if (!epoch) {
+                return fail(std::move(epoch.error()));
             }
+            epoch->commit();
         }
         if (ends) {
             return std::move(*ends);
@@ -79,9 +81,9 @@ Result<std::optional<TurnResult>> run_turn(const Turn& turn, const GuestFile& gu
                                            Interruption& interruption) {
     RoundClock clock(turn);
     std::unique_ptr<machine::Machine> machine;
-    std::unique_ptr<Tracker> tracker;
+    std::unique_ptr<MachineTracking> tracking;
     machine::Callbacks callbacks;
-    callbacks.on_ring_full = [&](std::uint32_t vcpu) { return tracker->ring_full(vcpu); };
+    callbacks.on_ring_full = [&](std::uint32_t vcpu) { return tracking->ring_full(vcpu); };
     callbacks.on_round = [&](std::uint32_t, std::uint64_t page_writes) {
         if (clock.round(page_writes)) {
             machine->stop();
@@ -95,18 +97,21 @@ Result<std::optional<TurnResult>> run_turn(const Turn& turn, const GuestFile& gu
     }
     machine = std::move(*made);
     if (turn.track) {
-        Result<std::unique_ptr<Tracker>> tracking = Tracker::create(*machine, *turn.track);
-        if (!tracking) {
-            return fail(std::move(tracking.error()));
+        Result<std::unique_ptr<MachineTracking>> created =
+            MachineTracking::create(*machine, *turn.track);
+        if (!created) {
+            return fail(std::move(created.error()));
         }
-        tracker = std::move(*tracking);
-        tracker->start();
+        tracking = std::move(*created);
+        if (Result<void> started = tracking->start(); !started) {
+            return fail(std::move(started.error()));
+        }
     }
     if (Result<void> started = machine->start(); !started) {
         return fail(std::move(started.error()));
     }
     const Running running(*machine, interruption);
-    const Result<std::vector<machine::End>> ends = watch(*machine, tracker.get());
+    const Result<std::vector<machine::End>> ends = watch(*machine, tracking.get());
     if (!ends) {
         return fail(ends.error());
     }

@@ -33,7 +33,7 @@ struct TurnResult {
     std::chrono::nanoseconds time{0};
 };
 
-/// Nothing after a signal. Errors: those of Machine::create and start, Tracker::create and collect;
+/// Nothing after a signal. Errors: those of Machine::create and start, MachineTracking's own;
 /// code 0 where the guest failed, or says that it wrote no page.
 [[nodiscard]] Result<std::optional<TurnResult>> run_turn(const Turn& turn, const GuestFile& guest,
                                                          Interruption& interruption);

@@ -1,8 +1,6 @@
 // SPDX-License-Identifier: MIT
 #include "json_report.hpp"
 
-#include <string_view>
-
 #include "dirtyring/memory.hpp"
 
 namespace dirtyring::cli {
@@ -46,23 +44,34 @@ Json figures(const std::vector<VcpuFigures>& vcpus, bool rings) {
 
 }  // namespace
 
-JsonReport::JsonReport(const Header& header) : rings_(header.track == Track::ring) {
-    document_ = {{"format", "dirtyring run"},
-                 {"version", 1},
-                 {"guest", header.guest},
-                 {"params", Json::object()},
-                 {"vcpus", header.vcpus},
-                 {"memory_bytes", header.pages() * page_size},
-                 {"page_bytes", page_size},
-                 {"track", name(header.track)},
-                 {"interval_ns", header.interval_ns}};
-    if (rings_) {
-        document_["ring_entries"] = header.ring_entries;
+Json document_of(std::string_view format, const Header& header) {
+    Json document{{"format", format},
+                  {"version", 1},
+                  {"guest", header.guest},
+                  {"params", Json::object()},
+                  {"vcpus", header.vcpus},
+                  {"memory_bytes", header.pages() * page_size},
+                  {"page_bytes", page_size},
+                  {"track", name(header.track)},
+                  {"interval_ns", header.interval_ns}};
+    if (header.track == Track::ring) {
+        document["ring_entries"] = header.ring_entries;
     }
     for (const auto& [name, value] : header.params) {
-        document_["params"][name] = value;
+        document["params"][name] = value;
     }
+    return document;
 }
+
+Json json_of(const Outcome& outcome) {
+    return {{"result", word(outcome.ending)},
+            {"reason", outcome.reason},
+            {"vcpus", outcome.vcpus},
+            {"console", outcome.console}};
+}
+
+JsonReport::JsonReport(const Header& header)
+    : rings_(header.track == Track::ring), document_(document_of("dirtyring run", header)) {}
 
 void JsonReport::add(const Interval& interval, std::uint64_t distinct_so_far) {
     intervals_.push_back({{"begin_ns", interval.begin_ns},
@@ -75,11 +84,8 @@ void JsonReport::add(const Interval& interval, std::uint64_t distinct_so_far) {
                           {"vcpus", figures(interval.vcpus, rings_)}});
 }
 
-std::string JsonReport::finish(const Totals& totals, const Outcome& outcome) {
-    document_["outcome"] = {{"result", word(outcome.ending)},
-                            {"reason", outcome.reason},
-                            {"vcpus", outcome.vcpus},
-                            {"console", outcome.console}};
+std::string JsonReport::finish(const Totals& totals, const Outcome& outcome, const Live* live) {
+    document_["outcome"] = json_of(outcome);
     Json sums{{"duration_ns", totals.duration_ns()},
               {"intervals", totals.intervals()},
               {"intervals_everything", totals.everything()},
@@ -91,6 +97,10 @@ std::string JsonReport::finish(const Totals& totals, const Outcome& outcome) {
     sums["distinct_pages"] = totals.distinct();
     sums["vcpus"] = figures(totals.vcpus(), rings_);
     document_["totals"] = std::move(sums);
+    if (live != nullptr) {
+        document_["live"] = {{"limit", live->limit},
+                             {"statistics", Json::parse(to_json(live->statistics))}};
+    }
     document_["intervals"] = std::move(intervals_);
     return dump(document_);
 }

@@ -2,26 +2,18 @@
 #include "live_view.hpp"
 
 #include <fmt/format.h>
-#include <unistd.h>
 
 #include <algorithm>
 #include <array>
 #include <string_view>
-#include <utility>
 
+#include "dirtyring/measure.hpp"
 #include "dirtyring/memory.hpp"
 #include "format.hpp"
-#include "output_file.hpp"
 
 namespace dirtyring::cli {
 
 namespace {
-
-constexpr double mebibyte = 1 << 20;
-
-Result<void> write_terminal(std::string_view text) {
-    return write_all(STDOUT_FILENO, text, "standard output");
-}
 
 /// A row of the table: for all vCPUs together, or for one.
 struct TableRow {
@@ -48,102 +40,26 @@ constexpr std::size_t columns_without_ring = 4;
 
 }  // namespace
 
-/// The rows of the screen, cut to its width.
-class LiveView::Frame {
-  public:
-    explicit Frame(terminal::Size size) : size_(size) {}
-
-    /// `text` is ASCII without control sequences.
-    void put(std::string_view text, const char* look = "") {
-        std::string row(text.substr(0, width()));
-        if (look == terminal::reverse) {
-            row.resize(width(), ' ');
-        }
-        rows_.push_back(*look == '\0' ? row : look + row + terminal::plain);
-    }
-    /// `text` fits.
-    void put_drawn(std::string text) { rows_.push_back(std::move(text)); }
-    void put_blank() { rows_.emplace_back(); }
-
-    [[nodiscard]] std::size_t width() const { return static_cast<std::size_t>(size_.columns); }
-    [[nodiscard]] int columns() const { return size_.columns; }
-    /// Too narrow for the longer ways to say things.
-    [[nodiscard]] bool narrow() const { return size_.columns < 60; }
-
-    [[nodiscard]] std::string drawn() const {
-        std::string text;
-        for (int row = 0; row < size_.rows; ++row) {
-            text += terminal::clear_row(row + 1);
-            if (static_cast<std::size_t>(row) < rows_.size()) {
-                text += rows_[static_cast<std::size_t>(row)];
-            }
-        }
-        return text;
-    }
-
-  private:
-    terminal::Size size_;
-    std::vector<std::string> rows_;
-};
-
-LiveView::~LiveView() {
-    // Nobody is left to tell if that fails.
-    [[maybe_unused]] const Result<void> given_back = end();
-}
-
 Result<void> LiveView::begin(const Header& header) {
-    const std::lock_guard lock(mutex_);
-    header_ = header;
-    has_terminal_ = true;
-    return write_terminal(terminal::enter_screen).and_then([this] { return draw(); });
+    return screen_.begin([&] { header_ = header; });
 }
 
-Result<void> LiveView::end() {
-    const std::lock_guard lock(mutex_);
-    return std::exchange(has_terminal_, false) ? write_terminal(terminal::leave_screen)
-                                               : Result<void>();
-}
-
-Result<void> LiveView::redraw() {
-    const std::lock_guard lock(mutex_);
-    return draw();
-}
-
-Result<void> LiveView::step_aside(const std::function<void()>& meanwhile) {
-    const std::lock_guard lock(mutex_);
-    if (!has_terminal_) {
-        meanwhile();
-        return {};
-    }
-    Result<void> done = write_terminal(terminal::leave_screen);
-    meanwhile();
-    return done.and_then([] { return write_terminal(terminal::enter_screen); }).and_then([this] {
-        return draw();
+Result<void> LiveView::show(const Interval& interval, const Totals& totals, const Live& live) {
+    return screen_.update([&] {
+        strip_.add(interval);
+        last_ = interval;
+        limit_ = live.limit;
+        const VcpuStatistics& all = live.statistics.all;
+        stopped_ns_ = all.stopped_nanoseconds - sums_.stopped_ns;
+        sums_ = {.distinct = totals.distinct(),
+                 .harvest_ns = totals.harvest_ns(),
+                 .reset_ns = totals.reset_ns(),
+                 .everything = totals.everything(),
+                 .all = together(totals.vcpus()),
+                 .bytes_per_second = all.bytes_per_second(),
+                 .recent_bytes_per_second = all.recent_bytes_per_second(),
+                 .stopped_ns = all.stopped_nanoseconds};
     });
-}
-
-Result<void> LiveView::show(const Interval& interval, const Totals& totals) {
-    const std::lock_guard lock(mutex_);
-    strip_.add(interval);
-    last_ = interval;
-    sums_ = {.distinct = totals.distinct(),
-             .harvest_ns = totals.harvest_ns(),
-             .reset_ns = totals.reset_ns(),
-             .everything = totals.everything(),
-             .all = together(totals.vcpus())};
-    return draw();
-}
-
-void LiveView::put_title(Frame& frame) const {
-    std::string title = " dirtyring: " + header_.guest;
-    // Cutting to a width needs characters of one byte and one column.
-    std::ranges::replace_if(title, [](char c) { return c < ' ' || c == '\x7f'; }, '?');
-    const std::string time = fmt::format("{:.1f} s ", static_cast<double>(last_.end_ns) / 1e9);
-    if (title.size() + time.size() < frame.width()) {
-        title.resize(frame.width() - time.size(), ' ');
-        title += time;
-    }
-    frame.put(title, terminal::reverse);
 }
 
 void LiveView::put_configuration(Frame& frame) const {
@@ -152,10 +68,13 @@ void LiveView::put_configuration(Frame& frame) const {
             ? fmt::format("rings of {}", grouped(std::uint64_t{header_.ring_entries}))
         : header_.track == Track::manual ? "manual bitmap"
                                          : "bitmap";
-    const std::string every =
-        frame.narrow() ? std::string() : ", every " + duration(header_.interval_ns);
-    frame.put(fmt::format(" {}, {}, {}{}", counted(header_.vcpus, "vCPU"),
-                          bytes(header_.pages() * page_size), how, every));
+    std::string text = fmt::format(" {}, {}, {}", counted(header_.vcpus, "vCPU"),
+                                   bytes(header_.pages() * page_size), how);
+    if (!frame.narrow()) {
+        text += ", every " + duration(header_.interval_ns);
+        text += limit_ != 0 ? fmt::format(", limit {}/s", bytes(limit_)) : std::string();
+    }
+    frame.put(text);
 }
 
 void LiveView::put_table(Frame& frame, int rows) const {
@@ -215,6 +134,12 @@ void LiveView::put_working_set(Frame& frame) const {
                                 bytes(sums_.distinct * page_size)));
 }
 
+void LiveView::put_rate(Frame& frame) const {
+    frame.put(fmt::format(" {:.1f} MiB/s on average, {:.1f} of late",
+                          sums_.bytes_per_second / mebibyte,
+                          sums_.recent_bytes_per_second / mebibyte));
+}
+
 void LiveView::put_cost(Frame& frame) const {
     const auto length = static_cast<double>(last_.length_ns());
     const auto spent = static_cast<double>(last_.harvest_ns + last_.reset_ns);
@@ -222,8 +147,15 @@ void LiveView::put_cost(Frame& frame) const {
                                  ? fmt::format(" harvest {}, reset {}", duration(last_.harvest_ns),
                                                duration(last_.reset_ns))
                                  : fmt::format(" collect {}", duration(last_.harvest_ns));
-    frame.put(fmt::format("{}: {}{}", cost, percent(spent, length),
-                          frame.narrow() ? "" : " of the time"));
+    std::string text = fmt::format("{}: {}", cost, percent(spent, length));
+    if (!frame.narrow()) {
+        text += " of the time";
+        if (header_.track == Track::ring) {
+            text += fmt::format("; vCPUs stopped {}",
+                                percent(static_cast<double>(stopped_ns_), length * header_.vcpus));
+        }
+    }
+    frame.put(text);
 }
 
 void LiveView::put_losses(Frame& frame) const {
@@ -239,12 +171,8 @@ void LiveView::put_work(Frame& frame) const {
 }
 
 // Who gets a row is decided in the order of what matters; then it is put together as it is read.
-Result<void> LiveView::draw() const {
-    if (!has_terminal_) {
-        return {};
-    }
-    const terminal::Size size = terminal::size();
-    int left = size.rows;
+void LiveView::draw(Frame& frame) const {
+    int left = frame.rows();
     const auto take = [&left](int rows) {
         const bool fits = left >= rows;
         left -= fits ? rows : 0;
@@ -261,15 +189,15 @@ Result<void> LiveView::draw() const {
     const bool label = take(1);
     const bool configuration = take(1);
     const bool work = take(1);
+    const bool rate = take(1);
     const bool blank_above_strip = take(1);
     const bool blank_above_sums = take(1);
-    const bool key = size.columns >= 32 && take(1);
+    const bool key = frame.columns() >= 32 && take(1);
     const bool hint = take(1);
     const bool blank_above_table = take(1);
     const int strip_lines = 1 + std::min(left, 15);
 
-    Frame frame(size);
-    put_title(frame);
+    frame.put_title(" dirtyring: " + header_.guest, static_cast<double>(last_.end_ns) / 1e9);
     if (configuration) {
         put_configuration(frame);
     }
@@ -281,6 +209,9 @@ Result<void> LiveView::draw() const {
         frame.put_blank();
     }
     put_working_set(frame);
+    if (rate) {
+        put_rate(frame);
+    }
     if (cost) {
         put_cost(frame);
     }
@@ -305,7 +236,6 @@ Result<void> LiveView::draw() const {
     if (hint) {
         frame.put(" Ctrl-C ends the run");
     }
-    return write_terminal(frame.drawn());
 }
 
 }  // namespace dirtyring::cli

@@ -92,6 +92,14 @@ Result<void> OutputFile::commit() {
     return {};
 }
 
+Result<std::optional<OutputFile>> create_if_wanted(const std::string& path) {
+    if (path.empty()) {
+        return std::nullopt;
+    }
+    return OutputFile::create(path).map(
+        [](OutputFile&& file) { return std::optional(std::move(file)); });
+}
+
 Result<void> write_all(int fd, std::string_view bytes, std::string_view what) {
     while (!bytes.empty()) {
         const ssize_t written = ::write(fd, bytes.data(), bytes.size());

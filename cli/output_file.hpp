@@ -4,6 +4,7 @@
 // renamed to it when it is complete.
 #pragma once
 
+#include <optional>
 #include <string>
 #include <string_view>
 
@@ -31,6 +32,10 @@ class OutputFile {
     Result<void> write(std::string_view bytes);
     /// Puts the file in its place, where an older one goes. Errors: fsync's and rename's own. Once.
     Result<void> commit();
+    /// Both, for a file that is written at once.
+    Result<void> finish(std::string_view bytes) {
+        return write(bytes).and_then([this] { return commit(); });
+    }
 
   private:
     OutputFile(std::string path, std::string target, std::string temporary, kvm::Fd fd) noexcept
@@ -44,6 +49,9 @@ class OutputFile {
     std::string temporary_;  // empty: written in place, or committed
     kvm::Fd fd_;
 };
+
+/// Nothing for an empty path: no file is asked for. Errors: those of OutputFile::create.
+[[nodiscard]] Result<std::optional<OutputFile>> create_if_wanted(const std::string& path);
 
 /// Writes all of it. `what` is named in the error, which is write's own. Any thread.
 [[nodiscard]] Result<void> write_all(int fd, std::string_view bytes, std::string_view what);

@@ -80,6 +80,19 @@ Result<std::uint64_t> parse_size(std::string_view text, std::uint64_t least, std
                  fmt::format("give {} to {}", with_letter(least), with_letter(most)));
 }
 
+Result<std::uint64_t> parse_rate(std::string_view text, std::uint64_t least, std::uint64_t most) {
+    std::string_view size = text;
+    if (size.ends_with("/s")) {
+        size.remove_suffix(2);
+    }
+    return parse(size, least, most, "it is too small for bytes a second",
+                 fmt::format("give {} to {}", with_letter(least), with_letter(most)))
+        .map_error([&](Error error) {
+            error.operation = fmt::format("\"{}\"", text);  // as it was given
+            return error;
+        });
+}
+
 Result<std::chrono::nanoseconds> parse_seconds(std::string_view text) {
     constexpr double most = 365 * 24 * 3600;
     double value = 0;

@@ -20,6 +20,10 @@ namespace dirtyring::cli {
 [[nodiscard]] Result<std::uint64_t> parse_size(std::string_view text, std::uint64_t least,
                                                std::uint64_t most);
 
+/// The same for bytes a second: "/s" may follow.
+[[nodiscard]] Result<std::uint64_t> parse_rate(std::string_view text, std::uint64_t least,
+                                               std::uint64_t most);
+
 /// A time in seconds, "10" or "0.5", from a millisecond to a year.
 [[nodiscard]] Result<std::chrono::nanoseconds> parse_seconds(std::string_view text);
 

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: MIT
 //
 // What a run tells: first a Header, then one Interval after the other, in the end an Outcome. A
-// live run makes them (Tracker), a trace keeps them (trace_writer.hpp, trace_reader.hpp), and
-// everything that is shown is made from them alone, so that `dirtyring report` shows what
-// `dirtyring run` did.
+// live run makes them (MachineTracking) and a trace keeps them (trace_writer.hpp,
+// trace_reader.hpp), so that `dirtyring report` shows what `dirtyring run` did. What a live run
+// tells beyond them, Live, is shown apart from the rest.
 #pragma once
 
 #include <cstdint>
@@ -11,6 +11,8 @@
 #include <string_view>
 #include <utility>
 #include <vector>
+
+#include "dirtyring/statistics.hpp"
 
 namespace dirtyring::cli {
 
@@ -91,11 +93,6 @@ struct Interval {
     [[nodiscard]] std::uint64_t length_ns() const noexcept { return end_ns - begin_ns; }
 };
 
-/// How many a second; 0 in no time.
-[[nodiscard]] constexpr double per_second(std::uint64_t count, std::uint64_t ns) noexcept {
-    return ns == 0 ? 0 : static_cast<double>(count) * 1e9 / static_cast<double>(ns);
-}
-
 enum class Ending : std::uint8_t {
     succeeded,  ///< every vCPU ended with status 0
     stopped,    ///< the guest was stopped from outside
@@ -107,6 +104,12 @@ struct Outcome {
     std::string reason;              ///< of stopped and failed: "by SIGINT"; how a vCPU failed
     std::vector<std::string> vcpus;  ///< machine::describe of each
     std::string console;             ///< what the guest wrote
+};
+
+/// What no trace keeps.
+struct Live {
+    std::uint64_t limit = 0;  ///< bytes a second that each vCPU may dirty; 0: as many as it likes
+    Statistics statistics;    ///< of the run until now
 };
 
 }  // namespace dirtyring::cli

@@ -12,19 +12,11 @@ namespace {
 
 template <typename File>
 Result<void> open_if_wanted(const std::string& path, std::optional<File>& file) {
-    if (path.empty()) {
-        return {};
-    }
-    Result<OutputFile> opened = OutputFile::create(path);
-    if (!opened) {
-        return fail(std::move(opened.error()));
-    }
-    file.emplace(std::move(*opened));
-    return {};
-}
-
-Result<void> write_whole(std::optional<OutputFile>& file, const std::string& text) {
-    return file->write(text).and_then([&] { return file->commit(); });
+    return create_if_wanted(path).map([&](std::optional<OutputFile>&& opened) {
+        if (opened) {
+            file.emplace(std::move(*opened));
+        }
+    });
 }
 
 }  // namespace
@@ -34,10 +26,12 @@ Result<Recorder> Recorder::open(const RecorderPaths& paths) {
     const Result<void> opened =
         open_if_wanted(paths.json, recorder.json_file_)
             .and_then([&] { return open_if_wanted(paths.heatmap, recorder.heatmap_file_); })
-            .and_then([&] { return open_if_wanted(paths.trace, recorder.trace_); });
+            .and_then([&] { return open_if_wanted(paths.trace, recorder.trace_); })
+            .and_then([&] { return open_if_wanted(paths.stats, recorder.stats_file_); });
     if (!opened) {
         return fail(opened.error());
     }
+    recorder.stats_as_json_ = paths.stats.ends_with(".json");
     return recorder;
 }
 
@@ -61,20 +55,25 @@ Result<void> Recorder::add(const Interval& interval) {
     return trace_ ? trace_->add(interval) : Result<void>();
 }
 
-std::string Recorder::summary(const Outcome& outcome) const {
-    return cli::summary(header_, *totals_, outcome);
+std::string Recorder::summary(const Outcome& outcome, const Live* live) const {
+    return cli::summary(header_, *totals_, outcome) +
+           (live != nullptr ? live_summary(header_, *live) : std::string());
 }
 
-Result<void> Recorder::finish(const Outcome& outcome) {
+Result<void> Recorder::finish(const Outcome& outcome, const Live* live) {
     Result<void> done;
     if (trace_) {
         done = trace_->finish(outcome);
     }
     if (done && json_file_) {
-        done = write_whole(json_file_, json_->finish(*totals_, outcome));
+        done = json_file_->finish(json_->finish(*totals_, outcome, live));
     }
     if (done && heatmap_file_) {
-        done = write_whole(heatmap_file_, svg(header_, *totals_, heat_map_));
+        done = heatmap_file_->finish(svg(header_, *totals_, heat_map_));
+    }
+    if (done && stats_file_) {
+        done = stats_file_->finish(stats_as_json_ ? to_json(live->statistics) + "\n"
+                                                  : to_prometheus(live->statistics));
     }
     return done;
 }

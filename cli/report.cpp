@@ -44,8 +44,8 @@ Result<void> report(const ReportOptions& options) {
     if (!done) {
         return done;
     }
-    return write_all(STDOUT_FILENO, recorder->summary(trace->outcome()), "standard output")
-        .and_then([&] { return recorder->finish(trace->outcome()); });
+    return write_all(STDOUT_FILENO, recorder->summary(trace->outcome(), nullptr), "standard output")
+        .and_then([&] { return recorder->finish(trace->outcome(), nullptr); });
 }
 
 Manual report_manual() {
@@ -53,8 +53,10 @@ Manual report_manual() {
         .page = "dirtyring-report",
         .summary = "show a traced run again",
         .description = {"Reads a trace that dirtyring run --trace has written and prints the "
-                        "summary of that run, as the run itself did. With --heatmap and --json it "
-                        "writes the files that the run would have written."},
+                        "summary of that run, as the run itself did, but for its end: what only "
+                        "a live run tells is not in a trace. With --heatmap and --json it writes "
+                        "the files that the run would have written, the JSON file without "
+                        "\"live\"."},
         .sections = {},
         .examples = {{"dirtyring report run.trace --heatmap run.svg",
                       "prints the summary and draws the picture."}},

@@ -4,117 +4,54 @@
 #include <fmt/format.h>
 #include <unistd.h>
 
-#include <algorithm>
-#include <bit>
 #include <memory>
 #include <optional>
 
-#include "builtin_guests.hpp"
 #include "command.hpp"
+#include "dirtyring/memory.hpp"
+#include "format.hpp"
 #include "guest_file.hpp"
+#include "guest_options.hpp"
 #include "line_view.hpp"
 #include "live_view.hpp"
-#include "machine/check.hpp"
 #include "manual.hpp"
 #include "output_file.hpp"
 #include "parse.hpp"
 #include "recorder.hpp"
 #include "session.hpp"
-#include "stop_signals.hpp"
 #include "track_choice.hpp"
 
 namespace dirtyring::cli {
 
 namespace {
 
-constexpr std::uint32_t default_ring = 65536;
-
 struct RunOptions {
-    std::string guest{builtin_guests().front().name};
-    machine::Config machine{.vcpus = 2, .memory = std::uint64_t{256} << 20, .params = {}};
-    std::optional<std::uint32_t> ring_entries;
+    RunOptions() { guest.machine.vcpus = 2; }
+
+    GuestOptions guest;
     std::chrono::milliseconds interval{200};
-    std::optional<std::chrono::nanoseconds> limit;
-    std::optional<Track> track;  // nothing: choose
+    std::optional<std::chrono::nanoseconds> length;
+    std::optional<std::uint64_t> limit;
     RecorderPaths paths;
 };
 
 // Options ----------------------------------------------------------------------------------------
 
-/// An option whose whole number from `least` to `most` goes into `target`.
-template <typename Number>
-CLI::Option* add_count(CLI::App& app, const std::string& name, const std::string& argument,
-                       const std::string& about, Number& target, std::uint64_t least,
-                       std::uint64_t most) {
-    return add_parsed(app, name, argument, about, [&target, least, most](const std::string& text) {
-        return parse_count(text, least, most).map([&target](std::uint64_t value) {
-            target = Number(value);
-        });
-    });
-}
-
-Result<void> store_ring(RunOptions& options, const std::string& text) {
-    // The most, and on some hosts the least, is the kernel's to say.
-    const Result<std::uint64_t> entries = parse_count(text, 256, std::uint64_t{1} << 30);
-    if (!entries) {
-        return fail(entries.error());
-    }
-    if (!std::has_single_bit(*entries)) {
-        return fail(
-            {0, fmt::format("\"{}\"", text), "it is not a power of two",
-             fmt::format("give {} or {}", std::bit_floor(*entries), std::bit_ceil(*entries))});
-    }
-    options.ring_entries = static_cast<std::uint32_t>(*entries);
-    return {};
-}
-
-Result<void> store_track(RunOptions& options, const std::string& text) {
-    if (text == "auto") {
-        options.track.reset();
-        return {};
-    }
-    for (const Track track : {Track::ring, Track::bitmap, Track::manual}) {
-        if (text == name(track)) {
-            options.track = track;
-            return {};
-        }
-    }
-    return fail({0, fmt::format("\"{}\"", text), "there is no such way of tracking",
-                 "give ring, bitmap, manual or auto"});
-}
-
-void store_params(RunOptions& options, const std::vector<std::string>& texts) {
-    for (const std::string& text : texts) {
-        const std::size_t equals = text.find('=');
-        if (equals == 0 || equals == std::string::npos) {
-            throw CLI::ValidationError(
-                "--param",
-                fmt::format("\"{}\": it is not a name and a value; write NAME=VALUE", text));
-        }
-        const std::string name = text.substr(0, equals);
-        const auto same = [&](const auto& param) { return param.first == name; };
-        if (std::ranges::any_of(options.machine.params, same)) {
-            throw CLI::ValidationError("--param",
-                                       fmt::format("\"{}\" is given twice; give it once", name));
-        }
-        options.machine.params.emplace_back(name, text.substr(equals + 1));
-    }
-}
-
 /// What no option can say by itself.
 void check_usage(const RunOptions& options) {
-    if (options.ring_entries && options.track && *options.track != Track::ring) {
+    check_guest_options(options.guest);
+    const std::optional<Track> track = options.guest.track;
+    if (options.limit && track && *track != Track::ring) {
         throw CLI::ValidationError(
-            "--ring", fmt::format("it says nothing with --track {}; leave one of them out",
-                                  name(*options.track)));
+            "--limit", fmt::format("--track {} does not tell while the guest runs how much a vCPU "
+                                   "has written; track by ring, or leave --limit out",
+                                   name(*track)));
     }
-    if (const Result<void> checked = machine::check(options.machine); !checked) {
-        throw CLI::ValidationError(checked.error().message());
-    }
-    require_different({{"GUEST", options.guest},
+    require_different({{"GUEST", options.guest.guest},
                        {"--json", options.paths.json},
                        {"--heatmap", options.paths.heatmap},
-                       {"--trace", options.paths.trace}});
+                       {"--trace", options.paths.trace},
+                       {"--stats", options.paths.stats}});
 }
 
 // Running ----------------------------------------------------------------------------------------
@@ -132,7 +69,7 @@ Result<void> watch(Session& session, View& view, Recorder& recorder) {
         recorder.begin(header).and_then([&] { return view.begin(header); }).and_then([&] {
             return session.run([&](const Interval& interval) {
                 return recorder.add(interval).and_then(
-                    [&] { return view.show(interval, recorder.totals()); });
+                    [&] { return view.show(interval, recorder.totals(), session.live()); });
             });
         });
     // The terminal is given back whatever has happened.
@@ -140,12 +77,13 @@ Result<void> watch(Session& session, View& view, Recorder& recorder) {
     if (!outcome) {
         return fail(outcome.error());
     }
-    Result<void> done =
-        given_back
-            .and_then([&] {
-                return write_all(STDOUT_FILENO, recorder.summary(*outcome), "standard output");
-            })
-            .and_then([&] { return recorder.finish(*outcome); });
+    const Live live = session.live();
+    Result<void> done = given_back
+                            .and_then([&] {
+                                return write_all(STDOUT_FILENO, recorder.summary(*outcome, &live),
+                                                 "standard output");
+                            })
+                            .and_then([&] { return recorder.finish(*outcome, &live); });
     if (done && outcome->ending == Ending::failed) {
         return fail({0, "the guest " + header.guest + " failed", outcome->reason, {}});
     }
@@ -153,20 +91,23 @@ Result<void> watch(Session& session, View& view, Recorder& recorder) {
 }
 
 Result<Track> track_of(const RunOptions& options) {
-    if (options.track) {
-        return *options.track;
-    }
-    const Result<TrackChoice> choice = choose_track();
+    const Result<TrackChoice> choice = choose_track(options.guest.track);
     if (!choice) {
         return fail(choice.error());
     }
-    const std::string line = fmt::format("tracking by {}: {}\n", name(choice->track), choice->why);
-    return write_all(STDOUT_FILENO, line, "standard output").map([&] { return choice->track; });
+    if (options.limit && choice->track != Track::ring) {
+        return fail({0, fmt::format("hold the guest to {} a second", bytes(*options.limit)),
+                     fmt::format("this host has no dirty rings, and a bitmap ({}) does not tell "
+                                 "while the guest runs how much a vCPU has written",
+                                 name(choice->track)),
+                     "leave --limit out"});
+    }
+    return tell(*choice);
 }
 
 Result<std::unique_ptr<Session>> make_session(const RunOptions& options,
                                               Interruption& interruption) {
-    const Result<GuestFile> guest = load_guest(options.guest);
+    const Result<GuestFile> guest = load_guest(options.guest.guest);
     if (!guest) {
         return fail(guest.error());
     }
@@ -174,10 +115,11 @@ Result<std::unique_ptr<Session>> make_session(const RunOptions& options,
     if (!track) {
         return fail(track.error());
     }
-    return Session::create({.machine = options.machine,
+    return Session::create({.machine = options.guest.machine,
                             .track = *track,
-                            .ring_entries = options.ring_entries.value_or(default_ring),
+                            .ring_entries = options.guest.ring(),
                             .interval = options.interval,
+                            .length = options.length,
                             .limit = options.limit},
                            *guest, interruption);
 }
@@ -186,15 +128,8 @@ Result<void> run(const RunOptions& options) {
     check_usage(options);
     const std::unique_ptr<View> view = make_view();
     Interruption interruption;
-    // Before all that a signal must not leave behind: files, a terminal in disorder. A view that
-    // cannot draw now cannot at its next show either, and that tells.
-    const StopSignals signals(
-        {.stop = [&](int signal) { interruption.interrupt(signal); },
-         .resized = [&] { [[maybe_unused]] const auto drawn = view->redraw(); },
-         .suspended =
-             [&](const std::function<void()>& stop_here) {
-                 [[maybe_unused]] const auto drawn = view->step_aside(stop_here);
-             }});
+    // Before all that a signal must not leave behind: files, a terminal in disorder.
+    const StopSignals signals(signals_for(*view, interruption));
     Result<Recorder> recorder = Recorder::open(options.paths);
     if (!recorder) {
         return fail(std::move(recorder.error()));
@@ -207,14 +142,6 @@ Result<void> run(const RunOptions& options) {
 }
 
 // The manual -------------------------------------------------------------------------------------
-
-std::string guest_names() {
-    std::string names;
-    for (const BuiltinGuest& guest : builtin_guests()) {
-        names += fmt::format("{}{} ({})", names.empty() ? "" : ", ", guest.name, guest.about);
-    }
-    return names;
-}
 
 Manual run_manual() {
     return {
@@ -249,25 +176,30 @@ Manual run_manual() {
                    {"harvest, reset",
                     "Time spent reading rings, and in KVM_RESET_DIRTY_RINGS. With a bitmap there "
                     "is one figure for both."},
+                   {"stopped",
+                    "Time that vCPUs were kept out of the guest for the sake of tracking: while "
+                    "their full ring was read, and by --limit."},
+                   {"on average, of late",
+                    "Pages dirtied a second, counted as for pages/s: over the whole run, and with "
+                    "what is long ago fading (half of it in 0.7 s)."},
+                   {"duplicates", "Entries of pages that were dirty already when they were read."},
+                   {"suspects",
+                    "Pages that count as dirty in each interval, since a signal may have kept the "
+                    "kernel from arming them again."},
                    {"page writes", "What the guest says it has written, round by round."}}},
-             {.title = "GUESTS",
-              .paragraphs =
-                  {"A guest is a static ELF64 executable for x86-64 without an operating system, "
-                   "or a flat binary; guests/abi.hpp in the source says what it finds and how it "
-                   "ends. Where there is no file of that name, these are built in:"},
-              .entries =
-                  [] {
-                      std::vector<Entry> entries;
-                      for (const BuiltinGuest& guest : builtin_guests()) {
-                          entries.emplace_back(guest.name, guest.about);
-                      }
-                      return entries;
-                  }()},
+             guests_section(),
              {.title = "FILES",
               .paragraphs =
                   {"A file that is asked for is written beside its place and renamed when it is "
                    "whole. Pipes and devices are written as they are.",
-                   "The trace is a binary file; docs/trace-format.md describes it.",
+                   "The trace is a binary file; docs/trace-format.md describes it. The "
+                   "last part of the summary, with rates and times, is not in it, and dirtyring "
+                   "report does not show that.",
+                   "The file of --stats has, as JSON, what the JSON file has under "
+                   "live.statistics. Else it is Prometheus' text format, with names that begin "
+                   "with dirtyring_ and times in seconds, as node_exporter's textfile collector "
+                   "takes it from a file NAME.prom. With a bitmap what rings tell is 0, and the "
+                   "rates are under all, or dirtyring_vm_.",
                    "The JSON file holds one object:"},
               .entries =
                   {{"format, version", "\"dirtyring run\" and 1."},
@@ -286,7 +218,16 @@ Manual run_manual() {
                    {"intervals",
                     "For each: begin_ns and end_ns since the guest's start, distinct_pages, "
                     "distinct_pages_so_far, everything (entries were lost), harvest_ns, reset_ns, "
-                    "and vcpus as in totals."}}},
+                    "and vcpus as in totals."},
+                   {"live",
+                    "Not in dirtyring report's. limit (bytes a second, 0 without --limit) and "
+                    "statistics: nanoseconds; collects, committed, aborted, everything, "
+                    "short_resets, suspects, stale, marks_outside; collect, harvest and reset with "
+                    "count, sum and buckets (pairs: so many nanoseconds, and how often it took "
+                    "less than that and not less than the pair before); all, and vcpus: for each "
+                    "entries, duplicates, full_exits, overruns, lost, largest_fill, "
+                    "stopped_nanoseconds, pages_per_second, bytes_per_second, "
+                    "recent_pages_per_second, recent_bytes_per_second, removed."}}},
              {.title = "ENVIRONMENT",
               .paragraphs = {},
               .entries = {{"NO_COLOR", "If set, the strip is drawn with letters."},
@@ -298,6 +239,8 @@ Manual run_manual() {
               "draws where a merge sort writes, in columns of 50 ms."},
              {"dirtyring run writer --param pattern=zipf --param rate=100000 --rounds 3",
               "writes at a given rate and pattern."},
+             {"dirtyring run writer --limit 20MiB/s --seconds 10 --stats writer.prom",
+              "holds each vCPU to 20 MiB dirtied a second, and leaves figures for Prometheus."},
              {"dirtyring run ./my-guest --vcpus 4 --memory 1G --track bitmap --trace my.trace",
               "tracks a guest of one's own by bitmap, to be looked at later."}},
         .exit_status =
@@ -306,7 +249,8 @@ Manual run_manual() {
               "The guest failed or faulted, a file cannot be read or written, or KVM cannot "
               "be used. Files that are asked for are written whole or not at all."},
              {"2", "The command line is wrong."}},
-        .see_also = {"dirtyring(1)", "dirtyring-probe(1)", "dirtyring-report(1)"},
+        .see_also = {"dirtyring(1)", "dirtyring-probe(1)", "dirtyring-reset(1)",
+                     "dirtyring-report(1)"},
     };
 }
 
@@ -317,51 +261,39 @@ Command add_run(CLI::App& parent) {
     set_manual(*app, run_manual());
     const auto options = std::make_shared<RunOptions>();
     RunOptions& o = *options;
-    app->add_option("GUEST", o.guest,
-                    fmt::format("The guest: the path of its program, or one of {}. The default is "
-                                "{}.",
-                                guest_names(), o.guest));
-    add_count(*app, "--vcpus", "N", "vCPUs, 1 to 32; the default is 2.", o.machine.vcpus, 1,
+    add_guest_options(*app, o.guest);
+    add_count(*app, "--vcpus", "N", "vCPUs, 1 to 32; the default is 2.", o.guest.machine.vcpus, 1,
               machine::max_vcpus);
-    add_parsed(*app, "--memory", "SIZE",
-               "Guest memory, 8M to 64G in steps of 2M; the default is 256M. It costs the host "
-               "what the guest touches.",
-               [&o](const std::string& text) {
-                   return parse_size(text, machine::min_memory, machine::max_memory)
-                       .map([&o](std::uint64_t value) { o.machine.memory = value; });
-               });
-    add_parsed(*app, "--ring", "ENTRIES",
-               "Entries of each vCPU's dirty ring, a power of two from 256 (1024 on some hosts) to "
-               "what dirtyring probe says; the default is 65536.",
-               [&o](const std::string& text) { return store_ring(o, text); });
     add_count(*app, "--interval", "MS",
               "Length of an interval in milliseconds, 1 to 3600000; the default is 200.",
               o.interval, 1, 3600000);
     CLI::Option* const seconds = add_parsed(
         *app, "--seconds", "S", "Stops the guest after so long.", [&o](const std::string& text) {
             return parse_seconds(text).map(
-                [&o](std::chrono::nanoseconds value) { o.limit = value; });
+                [&o](std::chrono::nanoseconds value) { o.length = value; });
         });
     add_count(*app, "--rounds", "N",
-              "Lets the guest end by itself after so many rounds of its work.", o.machine.rounds, 1,
-              ~std::uint64_t{0})
+              "Lets the guest end by itself after so many rounds of its work.",
+              o.guest.machine.rounds, 1, ~std::uint64_t{0})
         ->excludes(seconds);
-    app->add_option_function<std::vector<std::string>>(
-           "--param", [&o](const std::vector<std::string>& texts) { store_params(o, texts); },
-           "A parameter for the guest, which says what it knows when it is given another. Can be "
-           "given 16 times.")
-        ->type_name("NAME=VALUE")
-        ->allow_extra_args(false);
-    add_parsed(*app, "--track", "WAY",
-               "How to track: ring, bitmap, manual (a bitmap with manual protection), or auto, "
-               "which takes what dirtyring probe recommends and says why. The default is auto.",
-               [&o](const std::string& text) { return store_track(o, text); });
+    add_parsed(
+        *app, "--limit", "SIZE",
+        "Bytes that each vCPU may dirty a second, 4K to 1T (100M, 100MiB/s): one that writes "
+        "faster is kept waiting. With rings only.",
+        [&o](const std::string& text) {
+            return parse_rate(text, page_size, std::uint64_t{1} << 40)
+                .map([&o](std::uint64_t value) { o.limit = value; });
+        });
     app->add_option("--json", o.paths.json, "Writes the summary and all intervals as JSON.")
         ->type_name("FILE");
     app->add_option("--heatmap", o.paths.heatmap,
                     "Draws address against time, coloured by pages dirtied a second, as SVG.")
         ->type_name("FILE.svg");
     app->add_option("--trace", o.paths.trace, "Writes each interval's pages, for dirtyring report.")
+        ->type_name("FILE");
+    app->add_option("--stats", o.paths.stats,
+                    "Writes what tracking has seen and cost: as JSON where the name ends in .json, "
+                    "else as Prometheus reads it.")
         ->type_name("FILE");
     return {app, [options] { return run(*options); }};
 }

@@ -12,12 +12,11 @@
 #include "dirtyring/memory.hpp"
 #include "format.hpp"
 #include "printable.hpp"
+#include "svg_card.hpp"
 
 namespace dirtyring::cli {
 
 namespace {
-
-constexpr double mebibyte = 1 << 20;
 
 // The page, in pixels at natural size.
 constexpr int width = 1120;
@@ -31,14 +30,6 @@ constexpr int map_bottom = 696;
 constexpr int key_left = 1008;
 constexpr int key_right = 1024;
 constexpr int key_top = 240;
-
-constexpr const char* background = "#0e1016";
-constexpr const char* panel = "#171a23";
-constexpr const char* line = "#2c313f";
-constexpr const char* strong = "#eceef4";
-constexpr const char* muted = "#a4abbd";
-constexpr const char* curve = "#f0a35e";
-constexpr const char* alarm = "#4fc3f7";  // not a colour of the heat
 
 constexpr std::size_t levels = 24;
 // Keeps the file below 1 MB: a run of cells takes at most 15 bytes.
@@ -163,7 +154,7 @@ Cells draw_cells(const std::vector<HeatMap::Column>& columns, const Scale& scale
     return cells;
 }
 
-class Picture {
+class Picture : SvgCard {
   public:
     Picture(const Header& header, const Totals& totals, const HeatMap& map)
         : header_(header), totals_(totals), columns_(map.columns()), scale_(scale_of(columns_)) {}
@@ -171,15 +162,6 @@ class Picture {
     std::string draw();
 
   private:
-    template <typename... Parts>
-    void put(fmt::format_string<Parts...> format, Parts&&... parts) {
-        fmt::format_to(Out(out_), format, std::forward<Parts>(parts)...);
-        out_ += '\n';
-    }
-    void text(double x, double y, const char* look, std::string_view what) {
-        put("<text x='{:.1f}' y='{:.1f}' {}>{}</text>", x, y, look, what);
-    }
-
     [[nodiscard]] double x_of(double seconds) const {
         return left + seconds / scale_.seconds * (right - left);
     }
@@ -200,7 +182,6 @@ class Picture {
     const Totals& totals_;
     std::vector<HeatMap::Column> columns_;
     Scale scale_;
-    std::string out_;
 };
 
 void Picture::headings() {
@@ -279,7 +260,7 @@ void Picture::losses() {
     }
     put("<pattern id='lost' width='6' height='6' patternUnits='userSpaceOnUse'>"
         "<path d='M0 6L6 0' stroke='{}'/></pattern>",
-        alarm);
+        blue);
     for (const HeatMap::Column& column : columns_) {
         if (column.everything) {
             const double x = x_of(static_cast<double>(column.begin_ns) / 1e9);
@@ -288,7 +269,7 @@ void Picture::losses() {
         }
     }
     put("<rect x='{}' y='{}' width='{}' height='12' fill='url(#lost)' stroke='{}'/>", key_left,
-        map_bottom - 48, key_right - key_left, alarm);
+        map_bottom - 48, key_right - key_left, blue);
     text(key_left, map_bottom - 20, "", "entries lost:");
     text(key_left, map_bottom - 4, "", "all may be dirty");
 }
@@ -315,7 +296,7 @@ void Picture::rates() {
                        x_of(static_cast<double>(column.end_ns) / 1e9));
     }
     put("<path d='{0}V{1}Z' fill='{2}' fill-opacity='.25' stroke='{2}' stroke-width='1.2'/>", steps,
-        rate_bottom, curve);
+        rate_bottom, orange);
 }
 
 void Picture::key() {
@@ -362,17 +343,8 @@ void Picture::key() {
 }
 
 std::string Picture::draw() {
-    put("<svg xmlns='http://www.w3.org/2000/svg' width='{0}' height='{1}' "
-        "viewBox='0 0 {0} {1}' font-family='system-ui, -apple-system, Segoe UI, Roboto, "
-        "Helvetica Neue, DejaVu Sans, sans-serif' font-size='13' fill='{2}'>",
-        width, height, muted);
-    put("<title>{}: guest address against time, coloured by pages dirtied a second</title>",
-        title_of(header_));
-    put("<style>.title{{font-size:24px;font-weight:600;fill:{0}}}.about{{font-size:14px}}"
-        ".axis{{font-size:14px;fill:{0}}}.mid{{text-anchor:middle}}.end{{text-anchor:end}}"
-        ".tick,.grid{{stroke:{1};fill:none}}.grid{{stroke:{2}}}</style>",
-        strong, muted, line);
-    put("<rect width='{}' height='{}' rx='8' fill='{}'/>", width, height, background);
+    begin(width, height,
+          title_of(header_) + ": guest address against time, coloured by pages dirtied a second");
     headings();
     heat();
     losses();
@@ -380,8 +352,7 @@ std::string Picture::draw() {
     time_axis();
     address_axis();
     key();
-    put("</svg>");
-    return std::move(out_);
+    return finish();
 }
 
 }  // namespace

@@ -1,9 +1,13 @@
 // SPDX-License-Identifier: MIT
 #include "track_choice.hpp"
 
+#include <fmt/format.h>
+#include <unistd.h>
+
 #include <utility>
 
 #include "dirtyring/probe.hpp"
+#include "output_file.hpp"
 
 namespace dirtyring::cli {
 
@@ -24,7 +28,10 @@ Track track_of(Tracking way) {
 
 }  // namespace
 
-Result<TrackChoice> choose_track() {
+Result<TrackChoice> choose_track(std::optional<Track> wanted) {
+    if (wanted) {
+        return TrackChoice{*wanted, {}};
+    }
     Result<kvm::System> system = kvm::System::open();
     if (!system) {
         return fail(std::move(system.error()));
@@ -38,6 +45,13 @@ Result<TrackChoice> choose_track() {
                      "dirtyring probe says why for each"});
     }
     return TrackChoice{track_of(*host->recommended), host->recommended_why};
+}
+
+Result<Track> tell(const TrackChoice& choice) {
+    const std::string line =
+        choice.why.empty() ? std::string()
+                           : fmt::format("tracking by {}: {}\n", name(choice.track), choice.why);
+    return write_all(STDOUT_FILENO, line, "standard output").map([&] { return choice.track; });
 }
 
 }  // namespace dirtyring::cli

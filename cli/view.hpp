@@ -7,23 +7,21 @@
 
 #include "dirtyring/error.hpp"
 #include "record.hpp"
+#include "session.hpp"
+#include "stop_signals.hpp"
 #include "totals.hpp"
 
 namespace dirtyring::cli {
 
-/// All calls from any thread; those after end do nothing. Errors: those of writing to standard
-/// output.
-class View {
+/// What a view of whatever does with its terminal. All calls from any thread; those after end do
+/// nothing. Errors: those of writing to standard output.
+class Shown {
   public:
-    View() = default;
-    View(const View&) = delete;
-    View& operator=(const View&) = delete;
-    virtual ~View() = default;
+    Shown() = default;
+    Shown(const Shown&) = delete;
+    Shown& operator=(const Shown&) = delete;
+    virtual ~Shown() = default;
 
-    /// Takes the terminal.
-    virtual Result<void> begin(const Header& header) = 0;
-    /// An interval is over; `totals` has it in.
-    virtual Result<void> show(const Interval& interval, const Totals& totals) = 0;
     /// Gives the terminal back as it was.
     virtual Result<void> end() = 0;
 
@@ -35,5 +33,18 @@ class View {
         return {};
     }
 };
+
+/// Of a run. As Shown's calls.
+class View : public Shown {
+  public:
+    /// Takes the terminal.
+    virtual Result<void> begin(const Header& header) = 0;
+    /// An interval is over; `totals` has it in.
+    virtual Result<void> show(const Interval& interval, const Totals& totals, const Live& live) = 0;
+};
+
+/// What signals do while something is shown: those that stop go to `interruption`. Both outlive
+/// the StopSignals.
+[[nodiscard]] SignalHandlers signals_for(Shown& shown, Interruption& interruption);
 
 }  // namespace dirtyring::cli

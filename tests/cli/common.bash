@@ -6,6 +6,7 @@
 #   DIRTYRING_MAN     the directory of the manual pages
 # shellcheck shell=bash
 # shellcheck disable=SC2154 # stderr and status come from run
+# shellcheck disable=SC2034 # small is for those who load this
 
 bats_require_minimum_version 1.5.0
 
@@ -27,6 +28,31 @@ need_kvm() {
 # need_command NAME PURPOSE
 need_command() {
     command -v "$1" >/dev/null || skip "$1 is not installed, and is needed $2"
+}
+
+# without_kvm ARGUMENT...: runs the command where there is no /dev/kvm, as `run --separate-stderr` does.
+without_kvm() {
+    unshare --mount true 2>/dev/null || skip "this user may not make a mount namespace to hide /dev/kvm in"
+    # shellcheck disable=SC2016
+    run --separate-stderr timeout 60 unshare --mount bash -c \
+        'mount -t tmpfs none /dev && exec "$@"' bash "$DIRTYRING" "$@"
+}
+
+# without_reader ARGUMENT...: runs the command until who reads what it says has gone. Fails unless its status is 1.
+without_reader() {
+    # shellcheck disable=SC2016
+    run --separate-stderr -0 timeout 60 bash -c \
+        '"$@" | head -n 1 >/dev/null; exit $((PIPESTATUS[0] != 1))' bash "$DIRTYRING" "$@"
+}
+
+# refuses_too_large_a_ring COMMAND
+refuses_too_large_a_ring() {
+    local largest
+    largest=$(dirtyring probe --json | jq .largest_ring_entries)
+    ((largest > 0)) || skip "this host has no dirty rings"
+    run --separate-stderr dirtyring "$1" --track ring --ring $((2 * largest)) --json j
+    complains 1 "$largest"
+    nothing_here
 }
 
 # What the last `run --separate-stderr` complained of: one sentence, and nothing else was said.
@@ -57,4 +83,31 @@ wait_for() {
         sleep 0.1
     done
     return 1
+}
+
+# Small enough to be over in a moment, large enough to dirty some hundred pages. Global, for bats reads
+# files within a function.
+declare -gA small=(
+    [hash_table]="--param keys=20000 --param operations=50000"
+    [merge_sort]="--param records=100000 --param run=8K"
+    [spmv]="--param rows=20000"
+    [log_store]="--param keys=5000 --param operations=5000"
+    [writer]="--param working_set=4M --param writes=5000"
+)
+
+# started COMMAND...: in the background, until it has shown an interval; its status comes to `status`.
+started() {
+    # Python, for bash gives children in the background an ignored SIGINT, which they should respect.
+    python3 -c '
+import signal, subprocess, sys
+signal.signal(signal.SIGINT, signal.SIG_DFL)
+child = subprocess.Popen(sys.argv[1:], stdout=open("out", "w"), stderr=open("err", "w"))
+open("pid", "w").write(str(child.pid))
+try:
+    open("status.new", "w").write(str(child.wait(120)))
+finally:
+    child.kill() # one that a failed test has not ended goes on for nobody
+import os
+os.rename("status.new", "status")' "$@" 3>&- &
+    wait_for eval '[[ -s out && $(wc -l <out) -ge 3 ]]'
 }

@@ -47,7 +47,7 @@ run_ring() { run --separate-stderr dirtyring run --track ring --seconds 1 "$@"; 
 }
 
 @test "a file that cannot be written is refused before anything is done" {
-    for option in --json --heatmap --trace; do
+    for option in --json --heatmap --trace --stats; do
         run_ring nowhere "$option" missing/out
         complains 1 missing/out "No such file or directory"
         run_ring nowhere "$option" .

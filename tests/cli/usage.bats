@@ -39,7 +39,7 @@ load common
         [ -z "$stderr" ]
     done
     run -0 dirtyring run --help
-    for option in vcpus memory ring interval seconds rounds param track json heatmap trace; do
+    for option in vcpus memory ring interval seconds rounds param track limit json heatmap trace stats; do
         [[ $output == *"  --$option "* ]]
     done
     for guest in log_store hash_table merge_sort spmv writer; do
@@ -115,6 +115,17 @@ refused() {
     complains 2 --ring "--track bitmap"
 }
 
+@test "limits that cannot be" {
+    refused --limit 0 -1 1 4095 1K 0M 2T 99999999999999999999 100X 1.5M "" M /s 100M/m 100M/s/s none
+    run --separate-stderr dirtyring run --limit 4095/s
+    complains 2 "4095/s" "give 4K to 1T"
+    for track in bitmap manual; do
+        run --separate-stderr dirtyring run --track $track --limit 100MiB/s
+        complains 2 --limit "--track $track" "track by ring, or leave --limit out"
+    done
+    nothing_here
+}
+
 @test "parameters that are none" {
     refused --param keys =5 ""
     run --separate-stderr dirtyring run --param a=1 --param b=2 --param a=3
@@ -139,20 +150,17 @@ refused() {
 @test "one file for two outputs" {
     run --separate-stderr dirtyring run --json same --trace same
     complains 2 --json --trace same
+    run --separate-stderr dirtyring run --stats same --json same
+    complains 2 --json --stats same
     run --separate-stderr dirtyring report same --json same
     complains 2 TRACE --json same
     nothing_here
 }
 
 @test "probe without /dev/kvm says what to do, with status 1" {
-    unshare --mount true 2>/dev/null || skip "this user may not make a mount namespace to hide /dev/kvm in"
-    # shellcheck disable=SC2016
-    run --separate-stderr timeout 60 unshare --mount bash -c \
-        'mount -t tmpfs none /dev && exec "$1" probe' bash "$DIRTYRING"
+    without_kvm probe
     complains 1 /dev/kvm "No such file or directory" "; "
-    # shellcheck disable=SC2016
-    run --separate-stderr timeout 60 unshare --mount bash -c \
-        'mount -t tmpfs none /dev && exec "$1" run --json out --trace trace' bash "$DIRTYRING"
+    without_kvm run --json out --trace trace
     complains 1 /dev/kvm "; "
     nothing_here
 }
