@@ -8,7 +8,7 @@
 #include <cstring>
 #include <optional>
 
-#include "dirtyring/source/ring_source.hpp"
+#include "dirtyring/tracker.hpp"
 #include "writer_machine.hpp"
 
 using namespace dirtyring;
@@ -27,27 +27,27 @@ int main(int argc, char** argv) {
         return std::fprintf(stderr, "usage: save_changed_pages GUEST FILE\n"), 2;
     }
     const int file = or_exit(open(argv[2], O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC, 0600), argv[2]);
-    std::optional<RingSource> source;
+    std::optional<Tracker> tracker;
     const auto machine = make_writer_machine(
-        argv[1], 16384, [&](std::uint32_t vcpu) { return source->ring_full(vcpu); });
-    source.emplace(machine->vm().fd(), machine->memory());
-    for (std::uint32_t i = 0; i < machine->vcpu_count(); ++i) {
-        source->add(or_exit(Ring::map(machine->vcpu(i))));
-    }
+        argv[1], 16384, [&](std::uint32_t vcpu) { return tracker->ring_full(vcpu); });
+    tracker.emplace(track(*machine));
+    Consumer saver = tracker->add_consumer();
 
     // Everything once: the log tells what vCPUs write from here on, not what the host wrote.
     save(file, machine->bytes(), 0);
     or_exit(machine->start());
     for (bool running = true; running;) {
         running = !machine->wait_done(std::chrono::milliseconds(50));
-        const Pages pages = or_exit(source->collect({}));
+        Epoch epoch = or_exit(saver.collect());
         std::uint64_t bytes = 0;
         const auto write_run = [&](const PageRun& run) {
-            save(file, run.host(), run.guest_address());
+            save(file, run.host(), run.file_offset);
             bytes += run.host().size();
         };
-        pages.for_each_run(write_run, 1);  // one clean page costs no more than another call
-        std::printf("%" PRIu64 " dirty pages: %" PRIu64 " bytes\n", pages.size(), bytes);
+        // With one clean page between two dirty ones, which costs no more than another call.
+        epoch.pages().for_each_run(write_run, 1);
+        std::printf("%" PRIu64 " dirty pages: %" PRIu64 " bytes\n", epoch.pages().size(), bytes);
+        epoch.commit();  // a save that fails leaves it uncommitted: the next epoch has all of it
     }
 
     // SAFETY: a new mapping of the file, which is as long as guest memory.
