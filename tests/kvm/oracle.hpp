@@ -6,41 +6,30 @@
 
 #include <cstddef>
 #include <cstdint>
-#include <cstdlib>
 #include <cstring>
 #include <span>
-#include <string>
 #include <vector>
 
 #include "dirtyring/pages.hpp"
-#include "machine/machine.hpp"
 
 namespace dirtyring {
 
-/// How much of a test's amounts is done: DIRTYRING_TEST_SCALE, 1 where it is not set. Emulated
-/// hardware and sanitizers take a small part of them.
-inline double test_scale() {
-    const char* text = std::getenv("DIRTYRING_TEST_SCALE");
-    return text == nullptr ? 1.0 : std::strtod(text, nullptr);
-}
-
 class Oracle {
   public:
-    /// The machine must be paused, or not have been started.
-    explicit Oracle(machine::Machine& machine)
-        : machine_(machine), copies_(machine.memory().slots().size()) {
+    /// The guest must be stopped, and `memory` stay as it is for as long as this object is used.
+    explicit Oracle(const MemoryMap& memory) : memory_(memory), copies_(memory.slots().size()) {
         for (std::size_t place = 0; place < copies_.size(); ++place) {
-            const MemorySlot& slot = machine.memory().slots()[place];
+            const MemorySlot& slot = memory.slots()[place];
             copies_[place].assign(slot.host, slot.host + slot.size);
         }
     }
 
     /// Pages that have changed since the last call and are not in `reported`; what they are now is
-    /// remembered. The machine must be paused since before `reported` was collected.
+    /// remembered. The guest must be stopped since before `reported` was collected.
     std::uint64_t lost(const Pages& reported) {
         std::uint64_t lost = 0;
         for (std::size_t place = 0; place < copies_.size(); ++place) {
-            const MemorySlot& slot = machine_.memory().slots()[place];
+            const MemorySlot& slot = memory_.slots()[place];
             for (std::uint64_t page = 0; page < slot.pages(); ++page) {
                 const std::byte* now = slot.host + page * page_size;
                 std::byte* then = copies_[place].data() + page * page_size;
@@ -59,7 +48,7 @@ class Oracle {
     [[nodiscard]] std::uint64_t changed() const { return changed_; }
 
   private:
-    machine::Machine& machine_;
+    const MemoryMap& memory_;
     std::vector<std::vector<std::byte>> copies_;
     std::uint64_t changed_ = 0;
 };

@@ -17,7 +17,7 @@ TEST_P(OverrunTest, IsReportedAndHealed) {
     test.privilege = 0;
     test.params = {{"working_set", "16M"}};
     test.drained = false;  // so that rings fill
-    test.writes = 400000;
+    test.writes = 150000;
     const TrackedOutcome outcome = run(test);
     expect_nothing_lost(outcome);
     if (outcome.overruns == 0) {

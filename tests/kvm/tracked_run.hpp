@@ -16,6 +16,7 @@
 #include "dirtyring/dirtyring.hpp"
 #include "machine_fixture.hpp"
 #include "oracle.hpp"
+#include "test_scale.hpp"
 
 namespace dirtyring {
 
@@ -31,7 +32,7 @@ struct TrackedRun {
     std::vector<std::pair<std::string, std::string>> params = {};
     bool drained = true;       // another thread harvests and resets all the time
     std::uint64_t storm = 0;   // and gets signals all the time, so many at least
-    std::uint64_t writes = 0;  // to be made at least, before test_scale
+    std::uint64_t writes = 0;  // to be made at least, before scaled()
 };
 
 struct TrackedOutcome {
@@ -102,9 +103,8 @@ class TrackedTest : public MachineTest {
         }
 
         TrackedOutcome outcome;
-        outcome.wanted =
-            static_cast<std::uint64_t>(static_cast<double>(test.writes) * test_scale());
-        Oracle oracle(*machine);
+        outcome.wanted = scaled(test.writes);
+        Oracle oracle(machine->memory());
         must(machine->start());
         std::atomic<bool> over = false;
         std::thread drainer([&] {
