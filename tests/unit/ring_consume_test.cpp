@@ -67,6 +67,9 @@ TEST_F(RingConsume, ReleasesEachEntryBeforeItGivesIt) {
 
 // A vCPU that logs one page for each that is read would have it go on for ever.
 TEST_F(RingConsume, EndsAfterOneRingHoweverFastThatFills) {
+    push(0, 3);  // so that it goes round the end of the ring's memory
+    consume();
+    must(handle_.reset_once());
     push(0, 8);
     std::uint64_t next = 8;
     const auto refill = [&](RingEntry) {

@@ -278,6 +278,14 @@ TEST_F(RingTest, SkippingPassesEntriesThatHaveComeRound) {
     EXPECT_EQ(offsets(ring_.peek()), (Offsets{11, 12, 13, 14, 15, 16, 17}));
 }
 
+TEST_F(RingTest, ThereIsNothingToSkipWhereAPieceOfSeveralBeginsAtTheIndex) {
+    for (const std::uint32_t place : {0U, 1U, 4U, 6U}) {
+        flags(place) = KVM_DIRTY_GFN_F_DIRTY;
+    }
+    EXPECT_EQ(ring_.skip_to_logged(VcpuStopped()), 0U);
+    EXPECT_EQ(ring_.peek().size(), 2U);
+}
+
 TEST_F(RingTest, ThereIsNothingToSkipInStepOrWhereNothingOrEverythingIsLogged) {
     EXPECT_EQ(ring_.skip_to_logged(VcpuStopped()), 0U);
     push(1, 2);
@@ -289,17 +297,20 @@ TEST_F(RingTest, ThereIsNothingToSkipInStepOrWhereNothingOrEverythingIsLogged) {
 }
 
 TEST_F(RingTest, OfferedPlacesReArmNothing) {
-    fake::Kernel kernel({.entries = 8, .reserved = 0});
+    constexpr std::uint32_t smm = 1 << 16;
+    fake::Kernel kernel({.entries = 8, .reserved = 0, .slots = {{0, 4}, {smm, 4}}});
     kernel.answer(faults_);
     Ring ring = must(Ring::over(kernel.ring(0)));
     for (std::uint64_t page = 0; page < 4; ++page) {
         ASSERT_TRUE(kernel.write(0, 0, page));
+        ASSERT_TRUE(kernel.write(0, smm, page));
     }
-    ring.release(4);
-    ring.offer_behind(4, VcpuStopped());
-    EXPECT_EQ(reset(), 4U);
+    ring.release(8);
+    ring.offer_behind(8, VcpuStopped());
+    EXPECT_EQ(reset(), 8U);
     for (std::uint64_t page = 0; page < 4; ++page) {
         EXPECT_FALSE(kernel.armed(0, page)) << page;
+        EXPECT_FALSE(kernel.armed(smm, page)) << page;
     }
 }
 
@@ -311,6 +322,9 @@ TEST_F(RingTest, TellsWhetherTheLastReleasedEntryAwaitsItsReset) {
     EXPECT_TRUE(ring_.reset_pending());
     reset();
     EXPECT_FALSE(ring_.reset_pending());
+    push(3);
+    ring_.release(1);
+    EXPECT_TRUE(ring_.reset_pending());  // the one before it does not
 }
 
 TEST_F(RingTest, OfferedPlacesAheadAreTakenAndPassed) {
@@ -341,6 +355,18 @@ TEST_F(RingTest, PlacesOfferedBehindAreTakenFromTheKernelsIndexOn) {
     }
     push(9);
     EXPECT_EQ(offsets(ring_.peek()), (Offsets{9}));
+}
+
+TEST_F(RingTest, OfferingPlacesBehindLeavesWhatIsLoggedAheadOfThem) {
+    push(0, 3);
+    ring_.release(3);
+    for (std::uint32_t place = 0; place < 3; ++place) {
+        flags(place) = 0;
+    }
+    push(77);
+    ring_.offer_behind(3, VcpuStopped());
+    EXPECT_EQ(reset(), 3U);
+    EXPECT_EQ(offsets(ring_.peek()), (Offsets{77}));
 }
 
 // Threads (for TSan as much as for the assertions)
