@@ -61,6 +61,14 @@ long pread(int fd, void* buffer, std::size_t length, long offset) noexcept {
     return or_errno(::pread(fd, buffer, length, offset));
 }
 
+int memfd_create(const char* name) noexcept {
+    return or_errno(::memfd_create(name, MFD_CLOEXEC));
+}
+
+int ftruncate(int fd, long bytes) noexcept {
+    return or_errno(::ftruncate(fd, bytes));
+}
+
 int uname(utsname* about) noexcept {
     return or_errno(::uname(about));
 }

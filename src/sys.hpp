@@ -23,6 +23,9 @@ int munmap(void* address, std::size_t length) noexcept;
 int madvise(void* address, std::size_t length, int advice) noexcept;
 int thread_sigmask(int how, const sigset_t* set, sigset_t* old) noexcept;
 long pread(int fd, void* buffer, std::size_t length, long offset) noexcept;
+/// Close-on-exec.
+int memfd_create(const char* name) noexcept;
+int ftruncate(int fd, long bytes) noexcept;
 int uname(utsname* about) noexcept;
 long page_size() noexcept;
 

@@ -38,7 +38,7 @@ struct Faults::State {
     std::mutex mutex;
     std::optional<Order> order;
     std::optional<Call> failed;
-    std::array<unsigned, 9> calls{};
+    std::array<unsigned, 11> calls{};
     int mappings = 0;
     std::optional<long> page_size;
     std::map<unsigned long, IoctlHandler> handlers;
@@ -93,8 +93,9 @@ T or_errno(T result) {
 }  // namespace
 
 const char* name(Call call) {
-    constexpr const char* names[] = {"open",    "close",           "KVM_",  "mmap", "munmap",
-                                     "madvise", "pthread_sigmask", "pread", "uname"};
+    constexpr const char* names[] = {
+        "open",  "close", "KVM_",         "mmap",     "munmap", "madvise", "pthread_sigmask",
+        "pread", "uname", "memfd_create", "ftruncate"};
     return names[static_cast<std::size_t>(call)];
 }
 
@@ -245,6 +246,16 @@ int thread_sigmask(int how, const sigset_t* set, sigset_t* old) noexcept {
 long pread(int fd, void* buffer, std::size_t length, long offset) noexcept {
     const int error = failure(Call::pread);
     return error != 0 ? -error : or_errno(::pread(fd, buffer, length, offset));
+}
+
+int memfd_create(const char* name) noexcept {
+    const int error = failure(Call::memfd_create);
+    return error != 0 ? -error : or_errno(::memfd_create(name, MFD_CLOEXEC));
+}
+
+int ftruncate(int fd, long bytes) noexcept {
+    const int error = failure(Call::ftruncate);
+    return error != 0 ? -error : or_errno(::ftruncate(fd, bytes));
 }
 
 int uname(utsname* about) noexcept {

@@ -12,7 +12,19 @@
 
 namespace dirtyring::faulty {
 
-enum class Call { open, close, ioctl, mmap, munmap, madvise, thread_sigmask, pread, uname };
+enum class Call {
+    open,
+    close,
+    ioctl,
+    mmap,
+    munmap,
+    madvise,
+    thread_sigmask,
+    pread,
+    uname,
+    memfd_create,
+    ftruncate
+};
 
 /// The name that an Error of this call begins with; "KVM_" for ioctl.
 const char* name(Call call);

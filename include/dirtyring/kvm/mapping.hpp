@@ -20,6 +20,14 @@ class Mapping {
     [[nodiscard]] static Result<Mapping> map(const Fd& fd, std::size_t bytes, long offset,
                                              const char* what);
 
+    /// Zeroes that are this process's alone and take memory as they are written. Errors: ENOMEM.
+    [[nodiscard]] static Result<Mapping> anonymous(std::size_t bytes, const char* what);
+
+    /// The first bytes of a file or memfd, copy on write: what is stored is this mapping's alone.
+    /// Errors: mmap's own.
+    [[nodiscard]] static Result<Mapping> copy_on_write(const Fd& fd, std::size_t bytes,
+                                                       const char* what);
+
     Mapping() noexcept = default;
     Mapping(Mapping&& other) noexcept
         : address_(std::exchange(other.address_, nullptr)),

@@ -1,0 +1,64 @@
+// SPDX-License-Identifier: MIT
+//
+// Which way pages are copied: the one that has taken the least time on this host.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <vector>
+
+#include "page_copy.hpp"
+
+namespace dirtyring {
+
+/// Each way is tried once, then the fastest is used, and now and then another one, in turn.
+class CopyChoice {
+  public:
+    [[nodiscard]] PageCopy choose() noexcept {
+        constexpr unsigned retry = 64;  // restores after which another one is tried
+        if (next_ < ways_.size()) {
+            used_ = next_;
+        } else if (++restores_ % retry == 0) {
+            used_ = restores_ / retry % ways_.size();
+        } else {
+            used_ = best_;
+        }
+        return ways_[used_].copy;
+    }
+    /// What was chosen took so long for so many pages.
+    void took(std::uint64_t pages, std::uint64_t nanoseconds) noexcept {
+        constexpr std::uint64_t enough = 16;  // for the time to say something
+        constexpr double weight = 0.2;
+        if (pages < enough) {
+            return;
+        }
+        const double each = static_cast<double>(nanoseconds) / static_cast<double>(pages);
+        double& cost = ways_[used_].cost;
+        cost += (each - cost) * (used_ == next_ ? 1 : weight);
+        next_ += used_ == next_ ? 1U : 0U;
+        for (std::size_t i = 0; i < next_; ++i) {
+            best_ = ways_[i].cost < ways_[best_].cost ? i : best_;
+        }
+    }
+
+  private:
+    struct Way {
+        PageCopy copy;
+        double cost = 0;  // nanoseconds a page, of those that have been tried
+    };
+    static std::vector<Way> all() {
+        std::vector<Way> ways;
+        for (const PageCopy copy : page_copies()) {
+            ways.push_back({copy});
+        }
+        return ways;
+    }
+
+    std::vector<Way> ways_ = all();
+    std::size_t next_ = 0;  // to be tried first; those before it have been
+    std::size_t best_ = 0;
+    std::size_t used_ = 0;
+    unsigned restores_ = 0;
+};
+
+}  // namespace dirtyring

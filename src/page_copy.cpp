@@ -1,0 +1,131 @@
+// SPDX-License-Identifier: MIT
+#include "page_copy.hpp"
+
+#include <array>
+#include <cstring>
+
+#if defined(__x86_64__)
+#include <immintrin.h>
+#endif
+
+namespace dirtyring {
+
+namespace {
+
+constexpr std::size_t line = 64;
+
+// A quarter of a line; every CPU that has KVM loads as much at once.
+using Quarter = long long __attribute__((vector_size(16)));
+
+Quarter load(const std::byte* from) noexcept {
+    Quarter quarter;
+    std::memcpy(&quarter, from, sizeof quarter);
+    return quarter;
+}
+
+bool differ(const std::byte* a, const std::byte* b) noexcept {
+    const Quarter bits = ((load(a) ^ load(b)) | (load(a + 16) ^ load(b + 16))) |
+                         ((load(a + 32) ^ load(b + 32)) | (load(a + 48) ^ load(b + 48)));
+    return (bits[0] | bits[1]) != 0;
+}
+
+// By a choice between addresses and not by a branch, which a CPU could not guess.
+const std::byte* line_of(const PageContent& page, std::size_t at) noexcept {
+    const bool used = (page.lines >> (at / line) & 1) != 0;
+    return used ? page.bytes + at : zero_page.data();
+}
+
+// For pages that have been written all over.
+bool copy_from_first_change(std::byte* to, const PageContent& from) noexcept {
+    std::size_t at = 0;
+    while (at < page_size && !differ(to + at, line_of(from, at))) {
+        at += line;
+    }
+    std::memcpy(to + at, from.bytes + at, page_size - at);
+    return at != page_size;
+}
+
+#if defined(__x86_64__)
+
+// The same as copy_changed_lines, with fewer and wider loads.
+
+[[gnu::target("avx2")]] bool copy_changed_lines_avx2(std::byte* to,
+                                                     const PageContent& from) noexcept {
+    bool changed = false;
+    for (std::size_t at = 0; at < page_size; at += line) {
+        __m256i is[2];
+        __m256i was[2];
+        std::memcpy(is, to + at, line);
+        std::memcpy(was, line_of(from, at), line);
+        const __m256i bits =
+            _mm256_or_si256(_mm256_xor_si256(is[0], was[0]), _mm256_xor_si256(is[1], was[1]));
+        if (_mm256_testz_si256(bits, bits) == 0) [[unlikely]] {
+            std::memcpy(to + at, was, line);
+            changed = true;
+        }
+    }
+    return changed;
+}
+
+[[gnu::target("avx512f")]] bool copy_changed_lines_avx512(std::byte* to,
+                                                          const PageContent& from) noexcept {
+    bool changed = false;
+    for (std::size_t at = 0; at < page_size; at += line) {
+        __m512i is;
+        __m512i was;
+        std::memcpy(&is, to + at, line);
+        std::memcpy(&was, line_of(from, at), line);
+        if (_mm512_cmpneq_epi64_mask(is, was) != 0) [[unlikely]] {
+            std::memcpy(to + at, &was, line);
+            changed = true;
+        }
+    }
+    return changed;
+}
+
+#endif
+
+struct Copies {
+    std::array<PageCopy, 4> ways = {copy_changed_lines, copy_from_first_change};
+    std::size_t count = 2;
+
+    Copies() noexcept {
+#if defined(__x86_64__)
+        if (__builtin_cpu_supports("avx2")) {
+            ways[count++] = copy_changed_lines_avx2;
+        }
+        if (__builtin_cpu_supports("avx512f")) {
+            ways[count++] = copy_changed_lines_avx512;
+        }
+#endif
+    }
+};
+
+}  // namespace
+
+std::uint64_t used_lines(const std::byte* bytes) noexcept {
+    std::uint64_t lines = 0;
+    for (std::size_t at = 0; at < page_size; at += line) {
+        lines |= std::uint64_t{differ(bytes + at, zero_page.data())} << (at / line);
+    }
+    return lines;
+}
+
+bool copy_changed_lines(std::byte* to, const PageContent& from) noexcept {
+    bool changed = false;
+    for (std::size_t at = 0; at < page_size; at += line) {
+        const std::byte* const was = line_of(from, at);
+        if (differ(to + at, was)) [[unlikely]] {
+            std::memcpy(to + at, was, line);
+            changed = true;
+        }
+    }
+    return changed;
+}
+
+std::span<const PageCopy> page_copies() noexcept {
+    static const Copies copies;
+    return std::span(copies.ways).first(copies.count);
+}
+
+}  // namespace dirtyring
