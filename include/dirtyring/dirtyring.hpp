@@ -6,6 +6,7 @@
 #include "dirtyring/dirty_log.hpp"
 #include "dirtyring/dirty_set.hpp"
 #include "dirtyring/error.hpp"
+#include "dirtyring/guest_state.hpp"
 #include "dirtyring/harvest.hpp"
 #include "dirtyring/kvm/device.hpp"
 #include "dirtyring/kvm/run.hpp"
