@@ -22,6 +22,7 @@
 #include "dirtyring/probe.hpp"
 #include "dirtyring/reaper.hpp"
 #include "dirtyring/ring.hpp"
+#include "dirtyring/snapshot.hpp"
 #include "dirtyring/source/bitmap_source.hpp"
 #include "dirtyring/source/make_source.hpp"
 #include "dirtyring/source/ring_source.hpp"
