@@ -25,6 +25,7 @@ struct Command {
 
 [[nodiscard]] Command add_probe(CLI::App& parent);
 [[nodiscard]] Command add_run(CLI::App& parent);
+[[nodiscard]] Command add_reset(CLI::App& parent);
 [[nodiscard]] Command add_report(CLI::App& parent);
 [[nodiscard]] Command add_bench(CLI::App& parent);
 

@@ -45,12 +45,13 @@ Manual command_manual() {
         .sections = {},
         .examples = {{"dirtyring probe", "says what this host's KVM offers."},
                      {"dirtyring run --seconds 10 --heatmap heat.svg",
-                      "runs a guest and draws where it writes."}},
+                      "runs a guest and draws where it writes."},
+                     {"dirtyring reset writer", "resets a guest after each round of its work."}},
         .exit_status = {{"0", "All went well."},
                         {"1", "Something failed; a sentence on standard error says what."},
                         {"2", "The command line is wrong."}},
-        .see_also = {"dirtyring-probe(1)", "dirtyring-run(1)", "dirtyring-report(1)",
-                     "dirtyring-bench(1)"},
+        .see_also = {"dirtyring-probe(1)", "dirtyring-run(1)", "dirtyring-reset(1)",
+                     "dirtyring-report(1)", "dirtyring-bench(1)"},
     };
 }
 
@@ -77,8 +78,8 @@ int run_command(int argc, char** argv) {
     set_manual(app, command_manual());
     app.set_version_flag("--version", "dirtyring " DIRTYRING_VERSION,
                          "Says its version and leaves.");
-    const std::vector<Command> commands = {add_probe(app), add_run(app), add_report(app),
-                                           add_bench(app)};
+    const std::vector<Command> commands = {add_probe(app), add_run(app), add_reset(app),
+                                           add_report(app), add_bench(app)};
     app.require_subcommand(1);
     try {
         app.parse(argc, argv);

@@ -96,6 +96,46 @@ ends_with_summary() {
     ends_with_summary
 }
 
+reset_live() { # COLUMNS ROWS OPTION...
+    NO_COLOR=1 open_terminal "$1" "$2" reset writer --param working_set=4M --param writes=1000 --memory 64M \
+        --interval 50 --rounds 3000000000 "${@:3}"
+    wait_for shows '^ [1-9][0-9,]* rounds/s'
+}
+
+# The table of resets, whole and not wrapped, with each part of the rounds.
+is_sound_reset_table() { # PART...
+    cat screen
+    [ "$(wc -l <screen)" -eq "$rows" ] || return 1
+    [ "$(wc -L <screen)" -le "$columns" ] || return 1
+    [[ $(sed -n 1p screen) == " dirtyring reset: writer"*" s" ]] || return 1
+    [ "$(grep -cE '^ [0-9,]+ rounds/s, [0-9,]+ of 3,000,000,000$' screen)" -eq 1 ] || return 1
+    [ "$(grep -cE '^ [0-9,]+ pages.*[0-9,]+ (of them )?changed.* hot$' screen)" -eq 1 ] || return 1
+    [ "$(sed -nE 's/^ ([a-z-]+) +[0-9]+\.[0-9] +[0-9]+\.[0-9] %( .*)?$/\1/p' screen | tr '\n' ' ')" = "$* " ]
+}
+
+@test "the live table of resets fits 80x24, and Ctrl-C ends it with the summary and the terminal as it was" {
+    reset_live 80 24 --track ring
+    is_sound_reset_table guest harvest re-arm copy state rest
+    grep -qE '^ part +us a round +of time' screen
+    grep -qE '^ guest .*  #+$' screen
+    grep -q 'Ctrl-C ends it' screen
+    [ "$(ask '#{alternate_on}')" = 1 ]
+    "${tmux[@]}" send-keys C-c
+    ends_with_summary
+    run ! grep -q 'Ctrl-C ends it' all
+}
+
+@test "the live table of resets fits 40x10, with --verify too" {
+    reset_live 40 10 --track bitmap --verify
+    is_sound_reset_table guest collect copy state verify rest
+    "${tmux[@]}" send-keys C-c
+    ends_with_summary
+    grep -qE '^verified +all memory and state' all
+    "${tmux[@]}" kill-server
+    reset_live 40 10 --track ring --verify
+    is_sound_reset_table guest harvest re-arm copy state verify rest
+}
+
 @test "more vCPUs than rows are counted" {
     run_live 80 12 --vcpus 12
     is_sound_table

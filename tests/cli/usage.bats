@@ -31,7 +31,7 @@ load common
 }
 
 @test "--help of each command shows its options, examples and exit status" {
-    for command in "" probe run report; do
+    for command in "" probe run reset report; do
         # shellcheck disable=SC2086 # none for the command as a whole
         run --separate-stderr -0 dirtyring $command --help
         [[ ${lines[0]} == "usage: dirtyring"* ]]
@@ -42,15 +42,21 @@ load common
     for option in vcpus memory ring interval seconds rounds param track limit json heatmap trace stats; do
         [[ $output == *"  --$option "* ]]
     done
-    for guest in log_store hash_table merge_sort spmv writer; do
-        [[ $output == *"$guest"* ]]
+    run -0 dirtyring reset --help
+    for option in memory ring interval seconds rounds param track verify json; do
+        [[ $output == *"  --$option "* ]]
     done
-    run -0 bash -c '"$1" run --help | wc -L' bash "$DIRTYRING"
-    [ "$output" -le 80 ]
+    for command in run reset; do
+        run -0 dirtyring $command --help
+        for guest in log_store hash_table merge_sort spmv writer; do
+            [[ $output == *"$guest"* ]]
+        done
+        [ "$(wc -L <<<"$output")" -le 80 ]
+    done
 }
 
 @test "the manual pages have what --help has" {
-    for command in "" probe run report; do
+    for command in "" probe run reset report; do
         page=$DIRTYRING_MAN/dirtyring${command:+-$command}.1
         [ -s "$page" ]
         # shellcheck disable=SC2086
