@@ -22,6 +22,7 @@ namespace dirtyring::cli {
 
 [[nodiscard]] Command add_bench_overhead(CLI::App& bench);
 [[nodiscard]] Command add_bench_collect(CLI::App& bench);
+[[nodiscard]] Command add_bench_reset(CLI::App& bench);
 
 inline constexpr std::uint64_t mib = std::uint64_t{1} << 20;
 
@@ -48,10 +49,16 @@ inline constexpr std::array tracks = {Track::ring, Track::bitmap, Track::manual}
 using Measure = std::function<Result<nlohmann::ordered_json>(const BenchHost& host,
                                                              Interruption& interruption)>;
 
-/// A whole benchmark: signals, the host's line, the measurement, and the JSON file where `json` is
-/// not empty. Errors: those of look_at_host, of `measure` and of OutputFile.
+/// A file with a picture of what was measured.
+struct PictureFile {
+    std::string path;  ///< empty: none
+    std::function<std::string()> draw = nullptr;
+};
+
+/// A whole benchmark: signals, the host's line, the measurement, the JSON file where `json` is not
+/// empty, and the picture. Errors: those of look_at_host, of `measure` and of OutputFile.
 [[nodiscard]] Result<void> run_bench(const std::string& name, const std::string& json,
-                                     const Measure& measure);
+                                     const Measure& measure, const PictureFile& picture = {});
 
 /// --json and --quick, which every measurement has.
 struct BenchOptions {

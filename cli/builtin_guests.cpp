@@ -24,6 +24,7 @@ DIRTYRING_EMBED(hash_table)
 DIRTYRING_EMBED(merge_sort)
 DIRTYRING_EMBED(spmv)
 DIRTYRING_EMBED(writer)
+DIRTYRING_EMBED(replay)
 
 #define DIRTYRING_GUEST(name, about)                                                         \
     BuiltinGuest {                                                                           \
@@ -42,6 +43,11 @@ std::span<const BuiltinGuest> builtin_guests() noexcept {
         DIRTYRING_GUEST(writer, "a plain writer: pattern, rate and working set as you like"),
     };
     return guests;
+}
+
+const BuiltinGuest& replay_guest() noexcept {
+    static const BuiltinGuest guest = DIRTYRING_GUEST(replay, "writes the pages that it is told");
+    return guest;
 }
 
 }  // namespace dirtyring::cli

@@ -18,4 +18,7 @@ struct BuiltinGuest {
 /// The first is the default.
 [[nodiscard]] std::span<const BuiltinGuest> builtin_guests() noexcept;
 
+/// Not one of them: it does what a benchmark tells it to, round by round (guests/replay_plan.hpp).
+[[nodiscard]] const BuiltinGuest& replay_guest() noexcept;
+
 }  // namespace dirtyring::cli

@@ -74,6 +74,11 @@ Result<void> check(const Config& config) {
     if (Result<void> checked = check_memory(config.memory); !checked) {
         return checked;
     }
+    if (!config.filled.empty() && config.filled.size() != config.memory) {
+        return refuse("make a machine with " + mebibytes(config.memory) + " of memory",
+                      "that which is given has " + mebibytes(config.filled.size()),
+                      "give as much as the machine has");
+    }
     if (config.manual_protect && config.ring_entries != 0) {
         return refuse("make a machine with a dirty ring and a manually protected bitmap",
                       "a VM with rings has no bitmap", "choose one of them");

@@ -47,6 +47,11 @@ struct Config {
     // Said so that {.vcpus = 2} does not warn of a missing initializer.
     // NOLINTNEXTLINE(readability-redundant-member-init)
     std::vector<std::pair<std::string, std::string>> params = {};
+    /// Guest memory that has all in it already, as that of a clone has (Snapshot::map_memory):
+    /// `memory` bytes, which outlive the machine and are taken as they are. The program is loaded
+    /// nowhere then, and says only where vCPUs start. Empty: memory of the machine's own.
+    // NOLINTNEXTLINE(readability-redundant-member-init)
+    std::span<std::byte> filled = {};
 };
 
 /// A guest program as read from a file: an ELF64 executable if it begins with the ELF magic,

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 //
 // Guest memory as a mapping of this process: anonymous, without reservation, so that only what is
-// touched costs.
+// touched costs; or memory of somebody else.
 #pragma once
 
 #include <cstddef>
@@ -20,6 +20,12 @@ class GuestMemory {
     /// Maps `bytes`, all zero, at an address that is a multiple of 2 MiB, so that KVM can use huge
     /// host pages for it. Errors: ENOMEM (mmap), EINVAL (huge pages on a kernel without them).
     [[nodiscard]] static Result<GuestMemory> map(std::uint64_t bytes, bool huge_pages);
+    /// Somebody else's bytes, which outlive it.
+    [[nodiscard]] static GuestMemory borrow(std::span<std::byte> bytes) noexcept {
+        GuestMemory memory;
+        memory.bytes_ = bytes;
+        return memory;
+    }
 
     GuestMemory(GuestMemory&& other) noexcept
         : mapping_(std::exchange(other.mapping_, nullptr)),
@@ -51,7 +57,7 @@ class GuestMemory {
   private:
     GuestMemory() noexcept = default;
 
-    void* mapping_ = nullptr;
+    void* mapping_ = nullptr;  // none: borrowed
     std::size_t mapped_ = 0;
     std::span<std::byte> bytes_;
 };

@@ -76,5 +76,9 @@ inline constexpr std::uint64_t physical(std::uint64_t guest_virtual) {
     return guest_virtual < low_memory_end ? guest_virtual
                                           : guest_virtual - low_memory_end + high_memory_start;
 }
+/// Of an address that memory has.
+inline constexpr std::uint64_t guest_virtual(std::uint64_t physical) {
+    return physical < high_memory_start ? physical : physical - high_memory_start + low_memory_end;
+}
 
 }  // namespace dirtyring::machine::layout

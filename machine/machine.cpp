@@ -134,6 +134,18 @@ Result<kvm::Vm> make_vm(const kvm::System& system, const Config& config) {
     return vm;
 }
 
+Result<GuestMemory> make_memory(const Config& config, const Image& image) {
+    if (!config.filled.empty()) {
+        return GuestMemory::borrow(config.filled);
+    }
+    Result<GuestMemory> memory = GuestMemory::map(config.memory, config.huge_pages);
+    if (memory) {
+        place(image, *memory);
+        write_tables(*memory, config);
+    }
+    return memory;
+}
+
 }  // namespace
 
 Result<std::unique_ptr<Machine>> Machine::create(const Config& config, const Program& program,
@@ -153,12 +165,10 @@ Result<std::unique_ptr<Machine>> Machine::create(const Config& config, const Pro
     if (!vm) {
         return fail(std::move(vm.error()));
     }
-    Result<GuestMemory> memory = GuestMemory::map(config.memory, config.huge_pages);
+    Result<GuestMemory> memory = make_memory(config, *image);
     if (!memory) {
         return fail(std::move(memory.error()));
     }
-    place(*image, *memory);
-    write_tables(*memory, config);
     auto impl = std::make_unique<Impl>(std::move(*vm), std::move(*memory), std::move(callbacks),
                                        config.vcpus);
     if (Result<void> added = impl->add_slots(config.log_dirty); !added) {
@@ -167,9 +177,11 @@ Result<std::unique_ptr<Machine>> Machine::create(const Config& config, const Pro
     if (Result<void> added = impl->add_vcpus(*system, config, image->entry); !added) {
         return fail(std::move(added.error()));
     }
-    // EIO on a host whose TSC is not stable: then there is no frequency to tell.
-    const std::uint32_t tsc_khz = impl->runners_.front()->vcpu().get_tsc_khz().value_or(0);
-    write_info(impl->shared_.memory, config, image->end(), tsc_khz);
+    if (config.filled.empty()) {
+        // EIO on a host whose TSC is not stable: then there is no frequency to tell.
+        const std::uint32_t tsc_khz = impl->runners_.front()->vcpu().get_tsc_khz().value_or(0);
+        write_info(impl->shared_.memory, config, image->end(), tsc_khz);
+    }
     install_kick_handler();
     return std::unique_ptr<Machine>(new Machine(std::move(impl)));
 }

@@ -15,7 +15,7 @@ head='
     and all(.ways[]; .usable or (.why_not | length) > 0)'
 
 @test "--help and the manual page of each, with the same options" {
-    for bench in "" overhead collect; do
+    for bench in "" overhead collect reset; do
         # shellcheck disable=SC2086 # none for the group
         run --separate-stderr -0 dirtyring bench $bench --help
         [[ ${lines[0]} == "usage: dirtyring bench"* ]]
@@ -29,7 +29,7 @@ head='
         diff help "man"
     done
     run -0 dirtyring bench --help
-    [[ $output == *"Commands:"*overhead*collect* ]]
+    [[ $output == *"Commands:"*overhead*collect*reset* ]]
 }
 
 @test "wrong use is named, with status 2" {
@@ -47,25 +47,38 @@ head='
     done
     run --separate-stderr dirtyring bench collect --vcpus 2 --json j
     complains 2 --vcpus "dirtyring bench collect --help"
+    for value in 32M 65M 1T two; do
+        run --separate-stderr dirtyring bench reset --memory "$value" --json j
+        complains 2 --memory "\"$value\"" "dirtyring bench reset --help"
+    done
+    run --separate-stderr dirtyring bench reset --memory 64M,,1G --json j
+    complains 2 --memory '""' "dirtyring bench reset --help"
+    for value in 0 50001 10,-1 ten; do
+        run --separate-stderr dirtyring bench reset --pages "$value" --json j
+        complains 2 --pages "\"${value#10,}\""
+    done
+    run --separate-stderr dirtyring bench reset --pattern same,other --json j
+    complains 2 --pattern '"other"' "drift"
+    run --separate-stderr dirtyring bench reset --json j --svg j
+    complains 2 "--json and --svg are both j"
     nothing_here
 }
 
 @test "a file that cannot be written is refused before anything is measured" {
-    for bench in overhead collect; do
+    for bench in overhead collect reset; do
         run --separate-stderr dirtyring bench $bench --json missing/j
         complains 1 missing/j "No such file or directory"
         run --separate-stderr dirtyring bench $bench --json .
         complains 1 "Is a directory"
     done
+    run --separate-stderr dirtyring bench reset --json j --svg missing/s
+    complains 1 missing/s "No such file or directory"
     nothing_here
 }
 
 @test "without /dev/kvm it says what to do, and leaves nothing behind" {
-    unshare --mount true 2>/dev/null || skip "this user may not make a mount namespace to hide /dev/kvm in"
-    for bench in overhead collect; do
-        # shellcheck disable=SC2016
-        run --separate-stderr timeout 60 unshare --mount bash -c \
-            'mount -t tmpfs none /dev && exec "$1" bench "$2" --quick --json j' bash "$DIRTYRING" $bench
+    for bench in overhead collect reset; do
+        without_kvm bench $bench --quick --json j
         complains 1 /dev/kvm "No such file or directory" "; "
         nothing_here
     done
@@ -124,9 +137,59 @@ head='
         and (.measurements | length) >= 3' j
 }
 
+@test "reset: each way, pattern and number of pages; rates and ratios agree" {
+    need_kvm
+    dirtyring bench reset --quick --json j --svg s.svg >out
+    cat out
+    jq -e ".format == \"dirtyring bench reset\" and ($head)" j
+    # What is restored is at least what was written: the guest has its stack, too.
+    jq -e '[.ways | to_entries[] | select(.value.usable) | .key] as $usable
+        | {"ring": ["ours", "ring", "nyx"], "bitmap": ["bitmap"], "manual": ["manual", "wtf"]} as $of
+        | (["alone", "limit"] + [$usable[] | $of[.][]] | sort) as $ways
+        | .left_out == [] and .growths == []
+        and ([.measurements[] | select(.pattern != "guests") | [.memory_bytes, .guest, .pattern, .pages]]
+            == [["same", "drift", "random"][] as $p | [10, 1000][] as $n | [67108864, "replay", $p, $n]])
+        and ([.measurements[] | select(.pattern == "guests") | .guest]
+            == ["hash_table", "log_store", "merge_sort", "spmv", "writer"])
+        and all(.measurements[]; . as $row | (.rates | keys) == $ways
+            and all(.rates[]; .rounds_per_second > 0 and .blocks == 1 and .rounds >= 5)
+            and (.pattern == "guests" or all(.rates | to_entries[] | select(.key != "alone");
+                .value.restored_pages >= $row.pages and .value.restored_pages <= $row.pages + 5000))
+            and ([.rates | .ring, .bitmap, .wtf, .nyx | select(.) | .rounds_per_second] | max) as $peer
+            | (.rates | has("ours") | not)
+                or ((.ratio_to_limit * .rates.limit.rounds_per_second / .rates.ours.rounds_per_second - 1 | fabs) < 1e-9
+                and (.ratio_to_best_peer * $peer / .rates.ours.rounds_per_second - 1 | fabs) < 1e-9))' j
+    jq -e '(.host.cpus < 2 or (.ways.ring.usable | not)) == (.clones == null)
+        and (.clones == null or (.clones
+            | .pages == 1000 and .one_rounds_per_second > 0
+            and (.ratio * .one_rounds_per_second / .two_rounds_per_second - 1 | fabs) < 1e-9))' j
+    [ "$(grep -cE '^ +(10|1,000) +[0-9]' out)" -eq 6 ]
+    [ "$(grep -cE '^(hash_table|log_store|merge_sort|spmv|writer) +[0-9]' out)" -eq 5 ]
+    # A panel for each pattern, a curve for each way, nothing from outside.
+    python3 -c 'import sys, xml.dom.minidom; xml.dom.minidom.parse("s.svg")'
+    [ "$(grep -cE "(same pages each|10 % drift|all random each)[^<]*</text>" s.svg)" -eq 3 ]
+    [ "$(grep -c "stroke-linecap='round'" s.svg)" -eq "$((3 * $(jq '.measurements[0].rates | length' j)))" ]
+    run ! grep -E 'href|@import|url\(' s.svg
+}
+
+@test "reset: one row in two memories, and what does not fit is left out" {
+    need_kvm
+    dirtyring bench reset --quick --memory 1G,64M --pages 50000,100 --pattern random --json j >out
+    cat out
+    jq -e '[.measurements[] | [.memory_bytes, .pattern, .pages]]
+            == [[67108864, "random", 100], [1073741824, "random", 100], [1073741824, "random", 50000]]
+        and .clones == null' j
+    jq -e '.ways.ring.usable | not' j || jq -e '.measurements as [$least, $most]
+        | (.growths | length) == 1
+        and (.growths[0] | .pages == 100 and .least_memory_bytes == 67108864 and .most_memory_bytes == 1073741824
+            and (.ours * $most.rates.ours.rounds_per_second / $least.rates.ours.rounds_per_second - 1 | fabs) < 1e-9)' j
+    # In a random round of few pages hardly any is one of the round before.
+    jq -e 'all(.measurements[]; .rates.limit.restored_pages >= .pages)' j
+}
+
 @test "a signal ends it with what it has, status 0, and a whole file" {
     need_kvm
-    for bench in overhead collect; do
+    for bench in overhead collect reset; do
         rm -f out j
         "$DIRTYRING" bench $bench --json j >out 2>err 3>&- &
         pid=$!
