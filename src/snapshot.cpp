@@ -11,6 +11,7 @@
 
 #include "clock.hpp"
 #include "copy_choice.hpp"
+#include "last_contents.hpp"
 #include "snapshot_layer.hpp"
 
 namespace dirtyring {
@@ -50,6 +51,7 @@ struct Snapshot::State {
     std::optional<VmState> vm;
     DirtySet clean;  // pages that the restore at hand found as they were
     CopyChoice choice;
+    LastContents last;
 
     /// For a snapshot on top of this one, or a clone.
     [[nodiscard]] SnapshotOptions options_of_another() const;
@@ -140,8 +142,10 @@ bool Snapshot::State::restore_pages(const Pages& pages, RestoreReport& report) {
         std::uint64_t number = 0;
     };
     // After a loss nearly all pages are as they were, and must not be dirtied for nothing.
-    const PageCopy copy = pages.everything() ? copy_changed_lines : choice.choose();
+    const bool all = pages.everything();
+    const PageCopy copy = all ? copy_changed_lines : choice.choose();
     bool added = false;
+    last.begin();
     Job next;
     const auto finish = [&](const Job& job) {
         if (copy(job.to, job.from)) {
@@ -153,14 +157,23 @@ bool Snapshot::State::restore_pages(const Pages& pages, RestoreReport& report) {
     for_each_dirty(pages, [&](std::uint64_t number, const MemorySlot& slot, std::uint64_t page,
                               std::uint64_t offset) {
         ++report.pages;
-        PageContent from = layer->store.find(number);
+        PageContent from = last.find(number);
+        bool settled = !all;  // no copy is going to be made of it, or it has been
+        if (from.bytes == nullptr) {
+            from = layer->store.find(number);
+        }
         if (from.bytes == nullptr) {
             from = layer->find_below(number, offset);
-            if (!options.replace && !pages.everything() && from.lines != 0 &&
-                layer->store.wanted_enough(number)) {
-                from = layer->store.add(number, from.bytes);
-                added = true;
+            if (!options.replace && !all && from.lines != 0) {
+                settled = layer->store.wanted_enough(number);
+                if (settled) {
+                    from = layer->store.add(number, from.bytes);
+                    added = true;
+                }
             }
+        }
+        if (settled) {
+            last.keep(number, from);
         }
         if (options.replace) {
             from = {options.replace(slot.guest_address + page * page_size, from.bytes)};
@@ -184,7 +197,7 @@ bool Snapshot::State::restore_pages(const Pages& pages, RestoreReport& report) {
     if (next.to != nullptr) {
         finish(next);
     }
-    return !added && !pages.everything();
+    return !added && !all;
 }
 
 Snapshot::Snapshot(std::unique_ptr<State> state) noexcept : state_(std::move(state)) {}
