@@ -123,9 +123,9 @@ void DirtySet::insert_unknown_to(const MemoryMap& before) noexcept {
     }
 }
 
-void DirtySet::clear() noexcept {
-    set_.clear();
+std::uint64_t DirtySet::clear() noexcept {
     stale_ = 0;
+    return set_.clear();
 }
 
 }  // namespace dirtyring

@@ -62,14 +62,25 @@ void PageSet::merge(const PageSet& other) noexcept {
     other.for_each_word([&](std::size_t index, std::uint64_t bits) { insert_word(index, bits); });
 }
 
-void PageSet::clear() noexcept {
+void PageSet::merge(std::span<const PageWord> words) noexcept {
+    for (const PageWord& word : words) {
+        insert_word(word.index, word.bits);
+    }
+}
+
+std::uint64_t PageSet::clear() noexcept {
+    std::uint64_t pages = 0;
     for_each_block(
         [&](std::size_t block) {
+            for_each_word_of(block, [&](std::size_t, std::uint64_t bits) {
+                pages += static_cast<std::uint64_t>(std::popcount(bits));
+            });
             std::fill_n(&words_[block * block_words], block_words, 0);
             touched_[block] = 0;
         },
         0, capacity_);
     used_ = false;
+    return pages;
 }
 
 }  // namespace dirtyring

@@ -169,11 +169,8 @@ void Tracker::State::keep_hot(std::uint64_t most) {
 void Tracker::State::end(Consumer::State& consumer, Pages pages, std::vector<VcpuCounts> vcpus,
                          bool committed, const DirtySet* clean) {
     const bool everything = pages.everything();
-    const std::uint64_t used = hot_ && committed && !everything ? pages.size() : 0;
     DirtySet set = std::move(pages).recycle();
-    if (committed) {
-        set.clear();
-    }
+    const std::uint64_t used = committed ? set.clear() : 0;
     const std::lock_guard lock(mutex_);
     ++(committed ? statistics_.committed : statistics_.aborted);
     if (!committed) {
@@ -188,7 +185,7 @@ void Tracker::State::end(Consumer::State& consumer, Pages pages, std::vector<Vcp
         source_->found_clean(*clean);
     }
     ended_ = Clock::now();
-    if (used != 0) {
+    if (hot_ && used != 0 && !everything) {
         constexpr double weight = 0.05;
         const double each =
             static_cast<double>(nanoseconds(ended_ - collected_)) / static_cast<double>(used);

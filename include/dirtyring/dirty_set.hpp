@@ -122,7 +122,8 @@ class DirtySet {
     /// Adds every page that the slots of `before` did not have, or had at another guest address or
     /// another place in a file (MemoryMap::file_offset).
     void insert_unknown_to(const MemoryMap& before) noexcept;
-    void clear() noexcept;
+    /// Takes all pages out; gives how many there were.
+    std::uint64_t clear() noexcept;
 
     // Each page has a number, below numbers(), for what is kept of it elsewhere.
 
@@ -144,7 +145,7 @@ class DirtySet {
         set_.for_each(std::forward<Use>(use));
     }
     /// Adds the pages of these numbers.
-    void merge(const PageSet& numbers) noexcept { set_.merge(numbers); }
+    void merge(std::span<const PageWord> numbers) noexcept { set_.merge(numbers); }
 
     /// How many inserts named no page since the last clear().
     [[nodiscard]] std::uint64_t stale() const noexcept { return stale_; }

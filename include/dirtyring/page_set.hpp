@@ -14,9 +14,16 @@
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
+#include <span>
 #include <vector>
 
 namespace dirtyring {
+
+/// The pages 64 * index + i for each bit i of `bits`, as a word of a dirty bitmap has them.
+struct PageWord {
+    std::size_t index = 0;
+    std::uint64_t bits = 0;
+};
 
 /// Not thread-safe; any one thread at a time.
 class PageSet {
@@ -54,7 +61,10 @@ class PageSet {
     void insert_range(std::uint64_t first, std::uint64_t end) noexcept;
     /// Adds the pages of another set of the same capacity.
     void merge(const PageSet& other) noexcept;
-    void clear() noexcept;
+    /// The same, by the words of such a set.
+    void merge(std::span<const PageWord> words) noexcept;
+    /// Takes all pages out; gives how many there were.
+    std::uint64_t clear() noexcept;
 
     // Walks over the whole set, and over the pages first .. end - 1 of it, where `first` and,
     // unless it is capacity(), `end` are multiples of block_pages.
@@ -67,20 +77,7 @@ class PageSet {
     }
     template <typename Use>
     void for_each_word(Use&& use, std::uint64_t first, std::uint64_t end) const {
-        for_each_block(
-            [&](std::size_t block) {
-                const std::uint64_t* const words = &words_[block * block_words];
-                // Which are not 0, without a branch for each, which a CPU could not guess.
-                unsigned used = 0;
-                for (unsigned w = 0; w < block_words; ++w) {
-                    used |= (words[w] != 0 ? 1U : 0U) << w;
-                }
-                for (; used != 0; used &= used - 1) {
-                    const unsigned w = lowest(used);
-                    use(block * block_words + w, words[w]);
-                }
-            },
-            first, end);
+        for_each_block([&](std::size_t block) { for_each_word_of(block, use); }, first, end);
     }
     /// Calls use(page) for each page, in order.
     template <typename Use>
@@ -142,6 +139,20 @@ class PageSet {
   private:
     static unsigned lowest(std::uint64_t bits) noexcept {
         return static_cast<unsigned>(std::countr_zero(bits));
+    }
+    /// Calls use(index, bits) for each word of a block that is not 0, in order.
+    template <typename Use>
+    void for_each_word_of(std::size_t block, Use&& use) const {
+        const std::uint64_t* const words = &words_[block * block_words];
+        // Which are not 0, without a branch for each, which a CPU could not guess.
+        unsigned used = 0;
+        for (unsigned w = 0; w < block_words; ++w) {
+            used |= (words[w] != 0 ? 1U : 0U) << w;
+        }
+        for (; used != 0; used &= used - 1) {
+            const unsigned w = lowest(used);
+            use(block * block_words + w, words[w]);
+        }
     }
     /// Calls use(block) for each block that something was inserted into, in order.
     template <typename Use>

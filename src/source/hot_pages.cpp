@@ -23,6 +23,7 @@ bool HotPages::make_hot(std::uint64_t page, unsigned level) {
     }
     level = std::min(level, levels - 1);
     hot_.insert(page);
+    changed_ = true;
     ++size_;
     known_[page] = static_cast<std::uint8_t>(hot | level);
     queues_[level].waiting.push_back({page, round_ + (first_trial << level)});
@@ -75,6 +76,7 @@ void HotPages::found_clean(std::uint64_t page) {
 
 void HotPages::arm(std::uint64_t page) {
     hot_.erase(page);
+    changed_ = true;
     --size_;
     known_[page] = static_cast<std::uint8_t>(trial | parity() | (known_[page] & level_bits));
     trials_[round_ & 1].push_back(page);
@@ -154,6 +156,16 @@ void HotPages::end_round() {
     ++round_;
 }
 
+std::span<const PageWord> HotPages::words() {
+    if (changed_) {
+        words_.clear();
+        hot_.for_each_word(
+            [&](std::size_t index, std::uint64_t bits) { words_.push_back({index, bits}); });
+        changed_ = false;
+    }
+    return words_;
+}
+
 bool HotPages::worth_arming_all(double nanoseconds) const noexcept {
     return wasted_ > nanoseconds + static_cast<double>(size_) * costs_.armed;
 }
@@ -165,6 +177,7 @@ void HotPages::all_armed() {
         trials_[round_ & 1].push_back(page);
     });
     hot_.clear();
+    changed_ = true;
     size_ = 0;
     clean_.clear();
     wasted_ = 0;

@@ -18,6 +18,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <optional>
+#include <span>
 #include <vector>
 
 #include "dirtyring/page_set.hpp"
@@ -52,6 +53,9 @@ class HotPages {
 
     /// The pages that are hot.
     [[nodiscard]] const PageSet& pages() const noexcept { return hot_; }
+    /// The same as words, one behind the other: in most rounds no page becomes hot or is armed, and
+    /// a list is read for less than a set. Until the next call.
+    [[nodiscard]] std::span<const PageWord> words();
     [[nodiscard]] std::uint64_t size() const noexcept { return size_; }
 
   private:
@@ -94,6 +98,8 @@ class HotPages {
     void arm(std::uint64_t page);
 
     PageSet hot_;
+    std::vector<PageWord> words_;  // of hot_, unless it has changed since
+    bool changed_ = false;
     std::vector<std::uint8_t> known_;  // by page
     std::uint64_t most_;
     std::uint64_t size_ = 0;

@@ -222,7 +222,7 @@ Result<void> RingSource::rearm_all() {
 // They stay writable, and are no longer known as hot.
 void RingSource::suspect_hot_pages() {
     if (HotPages* const hot = plan_->hot()) {
-        suspects_.merge(hot->pages());
+        suspects_.merge(hot->words());
         hot->all_armed();
     }
 }
@@ -324,7 +324,7 @@ Result<Pages> RingSource::collect(DirtySet storage) {
         pages->mark_suspects(suspects_);
     }
     if (HotPages* const hot = plan_->hot(); pages && hot != nullptr) {
-        pages->merge(hot->pages());
+        pages->merge(hot->words());
         hot->end_round();
     }
     loss_ = false;

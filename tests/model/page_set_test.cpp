@@ -67,7 +67,7 @@ RC_GTEST_PROP(PageSetModel, HoldsWhatWasInserted, ()) {
         RC_ASSERT(set.insert(page) == model.insert(page).second);
     }
     check_same(set, model);
-    set.clear();
+    RC_ASSERT(set.clear() == model.size());
     check_same(set, {});
 }
 
@@ -95,6 +95,20 @@ RC_GTEST_PROP(PageSetModel, MergeIsTheUnion, ()) {
     const Model other = arbitrary_pages(capacity);
     PageSet set = set_of(capacity, model);
     set.merge(set_of(capacity, other));
+    model.insert(other.begin(), other.end());
+    check_same(set, model);
+}
+
+RC_GTEST_PROP(PageSetModel, MergeOfWordsIsTheUnion, ()) {
+    const std::uint64_t capacity = arbitrary_capacity();
+    Model model = arbitrary_pages(capacity);
+    const Model other = arbitrary_pages(capacity);
+    std::vector<PageWord> words;
+    set_of(capacity, other).for_each_word([&](std::size_t index, std::uint64_t bits) {
+        words.push_back({index, bits});
+    });
+    PageSet set = set_of(capacity, model);
+    set.merge(words);
     model.insert(other.begin(), other.end());
     check_same(set, model);
 }

@@ -3,6 +3,7 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <optional>
 #include <random>
 #include <vector>
@@ -55,6 +56,30 @@ class HotPagesTest : public testing::Test {
 
     HotPages hot{pages, pages};
 };
+
+TEST_F(HotPagesTest, ItsWordsAreItsPagesAfterEachChange) {
+    const auto words_are_pages = [&] {
+        PageSet from_words(pages);
+        from_words.merge(hot.words());
+        std::vector<std::uint64_t> expected;
+        std::vector<std::uint64_t> found;
+        hot.pages().for_each([&](std::uint64_t page) { expected.push_back(page); });
+        from_words.for_each([&](std::uint64_t page) { found.push_back(page); });
+        EXPECT_EQ(found, expected);
+        return found.size();
+    };
+    EXPECT_EQ(words_are_pages(), 0U);
+    round(range(60, 100));
+    round(range(60, 100));
+    EXPECT_GT(words_are_pages(), 50U);
+    // Others become hot, and carry some of the first back to being armed.
+    round(range(5000, 20));
+    round(range(5000, 20));
+    words_are_pages();
+    EXPECT_FALSE(hot.pages().contains(60) && hot.pages().contains(159));
+    hot.all_armed();
+    EXPECT_EQ(words_are_pages(), 0U);
+}
 
 TEST_F(HotPagesTest, APageWrittenInTwoRoundsInARowIsHot) {
     EXPECT_FALSE(hot.written(7));

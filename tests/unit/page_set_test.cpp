@@ -4,6 +4,7 @@
 #include <gtest/gtest.h>
 
 #include <utility>
+#include <vector>
 
 namespace dirtyring {
 namespace {
@@ -48,9 +49,15 @@ TEST(PageSet, OfNoPagesCanBeWalkedAndCleared) {
     PageSet set;
     set.insert_all();
     set.merge(PageSet());
-    set.clear();
+    EXPECT_EQ(set.clear(), 0U);
     EXPECT_EQ(set.size(), 0U);
     EXPECT_EQ(runs(set), Runs{});
+}
+
+TEST(PageSet, TellsHowManyPagesItHadWhenCleared) {
+    PageSet set = make(corner_capacity, corners);
+    EXPECT_EQ(set.clear(), corners.size());
+    EXPECT_EQ(set.clear(), 0U);
 }
 
 TEST(PageSet, KeepsEachPageOnceAndInOrder) {
