@@ -17,6 +17,8 @@
 #include <span>
 #include <vector>
 
+#include "dirtyring/huge_page_allocator.hpp"
+
 namespace dirtyring {
 
 /// The pages 64 * index + i for each bit i of `bits`, as a word of a dirty bitmap has them.
@@ -195,7 +197,9 @@ class PageSet {
     static constexpr std::size_t block_words = block_pages / 64;
 
     std::uint64_t capacity_;
-    std::vector<std::uint64_t> words_;   // a bit a page, whole blocks
+    // A bit a page, whole blocks. Few pages far apart are in as many small pages of a large set,
+    // and the CPU would have to look up each.
+    std::vector<std::uint64_t, HugePageAllocator<std::uint64_t>> words_;
     std::vector<std::uint8_t> touched_;  // for each block, 1 where a word of it may not be 0
     bool used_ = false;                  // whether anything may be in the set
 };

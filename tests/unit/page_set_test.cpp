@@ -3,8 +3,11 @@
 
 #include <gtest/gtest.h>
 
+#include <cerrno>
 #include <utility>
 #include <vector>
+
+#include "faulty_sys.hpp"
 
 namespace dirtyring {
 namespace {
@@ -58,6 +61,22 @@ TEST(PageSet, TellsHowManyPagesItHadWhenCleared) {
     PageSet set = make(corner_capacity, corners);
     EXPECT_EQ(set.clear(), corners.size());
     EXPECT_EQ(set.clear(), 0U);
+}
+
+// Of 16 GiB of memory, and of just less than what huge pages are asked for.
+TEST(PageSet, AsksForHugePagesWhereItIsLargeAndDoesWithoutThem) {
+    constexpr std::uint64_t large = std::uint64_t{4} << 20;
+    faulty::Faults faults;
+    const PageSet small(large - PageSet::block_pages);
+    EXPECT_EQ(faults.calls(faulty::Call::madvise), 0U);
+    faults.fail_next(faulty::Call::madvise, EINVAL);
+    PageSet set(large);
+    EXPECT_EQ(faults.failed(), faulty::Call::madvise);
+    set.insert(0);
+    set.insert(large - 1);
+    const PageSet copy = set;
+    EXPECT_EQ(faults.calls(faulty::Call::madvise), 2U);
+    EXPECT_EQ(pages(copy), (Pages{0, large - 1}));
 }
 
 TEST(PageSet, KeepsEachPageOnceAndInOrder) {
