@@ -35,11 +35,38 @@ const std::byte* line_of(const PageContent& page, std::size_t at) noexcept {
     return used ? page.bytes + at : zero_page.data();
 }
 
+// How much of the next page is fetched while a page is compared. Which is better depends on how
+// many loads a CPU has under way at a time.
+enum class Ahead { beginning, all };
+
+template <Ahead ahead>
+void fetch(const std::byte* next, std::size_t at) noexcept {
+    constexpr std::size_t beginning = 4 * line;
+    if (ahead == Ahead::all || at < beginning) {
+        __builtin_prefetch(next + at, 0, 2);  // into the second cache, lest the first is flooded
+    }
+}
+
+template <Ahead ahead>
+bool copy_lines(std::byte* to, const PageContent& from, const std::byte* next) noexcept {
+    bool changed = false;
+    for (std::size_t at = 0; at < page_size; at += line) {
+        fetch<ahead>(next, at);
+        const std::byte* const was = line_of(from, at);
+        if (differ(to + at, was)) [[unlikely]] {
+            std::memcpy(to + at, was, line);
+            changed = true;
+        }
+    }
+    return changed;
+}
+
 // For pages that have been written all over.
-bool copy_from_first_change(std::byte* to, const PageContent& from) noexcept {
+bool copy_from_first_change(std::byte* to, const PageContent& from,
+                            const std::byte* next) noexcept {
     std::size_t at = 0;
-    while (at < page_size && !differ(to + at, line_of(from, at))) {
-        at += line;
+    for (; at < page_size && !differ(to + at, line_of(from, at)); at += line) {
+        fetch<Ahead::beginning>(next, at);
     }
     std::memcpy(to + at, from.bytes + at, page_size - at);
     return at != page_size;
@@ -47,12 +74,14 @@ bool copy_from_first_change(std::byte* to, const PageContent& from) noexcept {
 
 #if defined(__x86_64__)
 
-// The same as copy_changed_lines, with fewer and wider loads.
+// The same as copy_lines, with fewer and wider loads.
 
-[[gnu::target("avx2")]] bool copy_changed_lines_avx2(std::byte* to,
-                                                     const PageContent& from) noexcept {
+template <Ahead ahead>
+[[gnu::target("avx2")]] bool copy_lines_avx2(std::byte* to, const PageContent& from,
+                                             const std::byte* next) noexcept {
     bool changed = false;
     for (std::size_t at = 0; at < page_size; at += line) {
+        fetch<ahead>(next, at);
         __m256i is[2];
         __m256i was[2];
         std::memcpy(is, to + at, line);
@@ -67,10 +96,12 @@ bool copy_from_first_change(std::byte* to, const PageContent& from) noexcept {
     return changed;
 }
 
-[[gnu::target("avx512f")]] bool copy_changed_lines_avx512(std::byte* to,
-                                                          const PageContent& from) noexcept {
+template <Ahead ahead>
+[[gnu::target("avx512f")]] bool copy_lines_avx512(std::byte* to, const PageContent& from,
+                                                  const std::byte* next) noexcept {
     bool changed = false;
     for (std::size_t at = 0; at < page_size; at += line) {
+        fetch<ahead>(next, at);
         __m512i is;
         __m512i was;
         std::memcpy(&is, to + at, line);
@@ -86,16 +117,19 @@ bool copy_from_first_change(std::byte* to, const PageContent& from) noexcept {
 #endif
 
 struct Copies {
-    std::array<PageCopy, 4> ways = {copy_changed_lines, copy_from_first_change};
-    std::size_t count = 2;
+    std::array<PageCopy, 7> ways = {copy_lines<Ahead::beginning>, copy_lines<Ahead::all>,
+                                    copy_from_first_change};
+    std::size_t count = 3;
 
     Copies() noexcept {
 #if defined(__x86_64__)
         if (__builtin_cpu_supports("avx2")) {
-            ways[count++] = copy_changed_lines_avx2;
+            ways[count++] = copy_lines_avx2<Ahead::beginning>;
+            ways[count++] = copy_lines_avx2<Ahead::all>;
         }
         if (__builtin_cpu_supports("avx512f")) {
-            ways[count++] = copy_changed_lines_avx512;
+            ways[count++] = copy_lines_avx512<Ahead::beginning>;
+            ways[count++] = copy_lines_avx512<Ahead::all>;
         }
 #endif
     }
@@ -111,16 +145,8 @@ std::uint64_t used_lines(const std::byte* bytes) noexcept {
     return lines;
 }
 
-bool copy_changed_lines(std::byte* to, const PageContent& from) noexcept {
-    bool changed = false;
-    for (std::size_t at = 0; at < page_size; at += line) {
-        const std::byte* const was = line_of(from, at);
-        if (differ(to + at, was)) [[unlikely]] {
-            std::memcpy(to + at, was, line);
-            changed = true;
-        }
-    }
-    return changed;
+bool copy_changed_lines(std::byte* to, const PageContent& from, const std::byte* next) noexcept {
+    return copy_lines<Ahead::beginning>(to, from, next);
 }
 
 std::span<const PageCopy> page_copies() noexcept {

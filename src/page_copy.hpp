@@ -24,12 +24,14 @@ struct PageContent {
 /// The lines of a page that do hold something.
 [[nodiscard]] std::uint64_t used_lines(const std::byte* bytes) noexcept;
 
-/// Makes 4,096 bytes equal to others; true where they were not. Any thread.
-using PageCopy = bool (*)(std::byte* to, const PageContent& from) noexcept;
+/// Makes 4,096 bytes equal to others; true where they were not. `next` is the page whose turn it
+/// will be then, which is fetched ahead: a CPU does so by itself within a page, and not from one to
+/// the next. Any thread.
+using PageCopy = bool (*)(std::byte* to, const PageContent& from, const std::byte* next) noexcept;
 
 /// Stores the cache lines that differ. What was not written stays clean in the CPU's cache and is
 /// not written back.
-bool copy_changed_lines(std::byte* to, const PageContent& from) noexcept;
+bool copy_changed_lines(std::byte* to, const PageContent& from, const std::byte* next) noexcept;
 
 /// All ways that this CPU has. The first are plain: they need nothing that not every CPU has.
 [[nodiscard]] std::span<const PageCopy> page_copies() noexcept;

@@ -147,8 +147,8 @@ bool Snapshot::State::restore_pages(const Pages& pages, RestoreReport& report) {
     bool added = false;
     last.begin();
     Job next;
-    const auto finish = [&](const Job& job) {
-        if (copy(job.to, job.from)) {
+    const auto finish = [&](const Job& job, const std::byte* after) {
+        if (copy(job.to, job.from, after)) {
             ++report.changed;
         } else {
             clean.insert_number(job.number);
@@ -182,20 +182,16 @@ bool Snapshot::State::restore_pages(const Pages& pages, RestoreReport& report) {
             }
         }
         const Job job{slot.host + page * page_size, from, number};
-        // The CPU fetches ahead within a page, and not on to the next one.
-        for (std::size_t line = 0; line < 4; ++line) {
-            __builtin_prefetch(job.to + line * 64, 1);
-        }
         __builtin_prefetch(from.bytes +
                            std::size_t{64} *
                                (static_cast<unsigned>(std::countr_zero(from.lines)) % 64));
         if (next.to != nullptr) {
-            finish(next);
+            finish(next, job.to);
         }
         next = job;
     });
     if (next.to != nullptr) {
-        finish(next);
+        finish(next, next.to);
     }
     return !added && !all;
 }
