@@ -31,7 +31,7 @@ std::uint64_t RearmPlan::apply(const Ring::Batch& batch, DirtySet& pages) {
         if (!due) {
             break;
         }
-        fresh += pages.insert_number(*due) ? 1U : 0U;
+        pages.insert_number(*due);  // not fresh: no entry named it
         places -= armed_.insert_number(*due) ? 1U : 0U;
     }
     std::uint32_t next = 0;

@@ -33,7 +33,7 @@ class RearmPlan {
     [[nodiscard]] HotPages* hot() noexcept { return hot_ ? &*hot_ : nullptr; }
 
     /// Adds the pages of the batch to `pages`, which is over the same slots, and rewrites it. Gives
-    /// how many pages were not there before.
+    /// how many of the pages that it named were not there before.
     std::uint64_t apply(const Ring::Batch& batch, DirtySet& pages);
 
   private:

@@ -172,6 +172,20 @@ TEST_F(RingSourceHot, OneThatNobodySpeaksOfIsTriedInTheEnd) {
     expect_exact_and_armed();
 }
 
+TEST_F(RingSourceHot, APageIsNoEntrysFirstWhereAnotherCarriesIt) {
+    heat({{0, 5}, {0, 6}});
+    found_clean({{0, 5}, {0, 6}});
+    heat({{0, 7}});  // hot at once, and carries one of them
+    EXPECT_EQ(source_.hot(), 2U);
+    free_entries(1);
+    vm_.collect();
+    EXPECT_EQ(source_.hot(), 1U);
+    EXPECT_EQ(source_.statistics(0).entries, 5U);
+    EXPECT_EQ(source_.statistics(0).fresh, 5U);
+    EXPECT_EQ(source_.statistics(1).entries, 2U);
+    EXPECT_EQ(source_.statistics(1).fresh, 1U);
+}
+
 TEST_F(RingSourceHot, WhereNoEntriesComeAllAreArmedOnceThatIsWorthIt) {
     heat({{0, 5}, {0, 6}});
     must(source_.rearm_suspects(AllVcpusStopped()));
