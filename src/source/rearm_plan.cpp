@@ -26,13 +26,13 @@ std::uint64_t RearmPlan::apply(const Ring::Batch& batch, DirtySet& pages) {
         const bool arm = number != DirtySet::no_number && !(hot_ && hot_->written(number));
         places -= arm && armed_.insert_number(number) ? 1U : 0U;
     }
-    while (hot_ && places != 0) {
+    for (; hot_ && places != 0; --places) {
         const std::optional<std::uint64_t> due = hot_->take_due();
         if (!due) {
             break;
         }
         pages.insert_number(*due);  // not fresh: no entry named it
-        places -= armed_.insert_number(*due) ? 1U : 0U;
+        armed_.insert_number(*due);
     }
     std::uint32_t next = 0;
     for (std::size_t place = 0; place < armed_.memory().slots().size(); ++place) {
