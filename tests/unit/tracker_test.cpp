@@ -280,6 +280,71 @@ TEST_F(TrackerTest, AFailedCollectLosesNothing) {
     EXPECT_EQ(collected(other), (PageList{{0, 2}, {7, 0}}));
 }
 
+// Rewriting
+// ---------------------------------------------------------------------------------------------
+
+TEST_F(TrackerTest, ThePagesOfARewrittenEpochAreInTheOthersNext) {
+    Consumer one = tracker_->add_consumer();
+    Consumer other = tracker_->add_consumer();
+    source_->write(0, 5);
+    EXPECT_EQ(collected(other), (PageList{{0, 5}}));
+    Epoch epoch = must(one.collect());
+    epoch.rewrite();
+    EXPECT_EQ(pages_of(epoch), (PageList{{0, 5}})) << "it goes on as it was";
+    epoch.commit();
+    EXPECT_EQ(collected(one), nothing) << "who writes knows of it";
+    EXPECT_EQ(collected(other), (PageList{{0, 5}}));
+    EXPECT_EQ(collected(other), nothing);
+}
+
+TEST_F(TrackerTest, ARewrittenEpochMayStillBeAborted) {
+    Consumer one = tracker_->add_consumer();
+    Consumer other = tracker_->add_consumer();
+    source_->write(0, 5);
+    EXPECT_EQ(collected(other), (PageList{{0, 5}}));
+    Epoch epoch = must(one.collect());
+    epoch.rewrite();
+    epoch.abort();
+    EXPECT_EQ(collected(one), (PageList{{0, 5}}));
+    EXPECT_EQ(collected(other), (PageList{{0, 5}}));
+}
+
+TEST_F(TrackerTest, WhereEverythingIsRewrittenEverythingIsInTheOthersNext) {
+    Consumer one = tracker_->add_consumer();
+    Consumer other = tracker_->add_consumer();
+    source_->lose();
+    must(other.collect()).commit();
+    Epoch epoch = must(one.collect());
+    epoch.rewrite();
+    epoch.commit();
+    EXPECT_TRUE(must(other.collect()).pages().everything());
+    EXPECT_FALSE(must(one.collect()).pages().everything());
+}
+
+TEST_F(TrackerTest, AnEpochThatHasEndedRewritesNothing) {
+    Consumer one = tracker_->add_consumer();
+    Consumer other = tracker_->add_consumer();
+    source_->write(0, 5);
+    Epoch epoch = must(one.collect());
+    epoch.commit();
+    EXPECT_EQ(collected(other), (PageList{{0, 5}}));
+    epoch.rewrite();
+    EXPECT_EQ(collected(other), nothing);
+}
+
+TEST_F(TrackerTest, WhereSlotsHaveChangedWhatIsStillThereIsRewritten) {
+    Consumer one = tracker_->add_consumer();
+    Consumer other = tracker_->add_consumer();
+    source_->write(0, 5);
+    source_->write(smm | 7, 6);
+    EXPECT_EQ(collected(other), (PageList{{0, 5}, {smm | 7, 6}}));
+    Epoch epoch = must(one.collect());
+    must(tracker_->change_slots(AllVcpusStopped(),
+                                [](MemoryMap& slots) { return slots.remove(smm | 7); }));
+    epoch.rewrite();
+    EXPECT_EQ(collected(other), (PageList{{0, 5}}));
+}
+
 // Everything, and suspects
 // ---------------------------------------------------------------------------------------------
 
