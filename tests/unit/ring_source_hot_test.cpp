@@ -9,6 +9,7 @@
 #include <string>
 
 #include "allocations.hpp"
+#include "busy.hpp"
 #include "hot_rings.hpp"
 
 namespace dirtyring {
@@ -214,11 +215,7 @@ TEST_F(RingSourceHot, TheLongerArmingAllHasTakenTheLaterItIsWorthIt) {
         return rounds;
     };
     // Half a millisecond before and after each change, so two at least for a slot off and on.
-    kernel_.around_set_region([] {
-        const auto end = std::chrono::steady_clock::now() + std::chrono::microseconds(500);
-        while (std::chrono::steady_clock::now() < end) {
-        }
-    });
+    kernel_.around_set_region([] { be_busy_for(std::chrono::microseconds(500)); });
     EXPECT_LT(rounds_to_arming(), 20U) << "as guessed, before it was measured";
     EXPECT_GE(rounds_to_arming(), 40U) << "four milliseconds for two slots";
 }
