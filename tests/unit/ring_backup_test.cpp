@@ -117,6 +117,32 @@ TEST_F(RingBackupTest, ArmingSuspectsAgainLosesNothingOfTheBitmap) {
     EXPECT_EQ(vm_.lost(), nothing);
 }
 
+TEST_F(RingBackupTest, WithoutSuspectsThereIsNoNeedToReadTheBitmap) {
+    vm_.store_without_vcpu(second, 999);
+    const unsigned before = vm_.faults.calls(faulty::Call::ioctl);
+    ASSERT_TRUE(vm_.source.rearm_suspects(AllVcpusStopped()));
+    EXPECT_EQ(vm_.faults.calls(faulty::Call::ioctl), before);
+    EXPECT_EQ(vm_.collect().pages, (PageList{{second, 999}}));
+}
+
+TEST_F(RingBackupTest, WhereTheBitmapCannotBeReadSuspectsStayAsTheyAre) {
+    vm_.store(0, second, 5);
+    vm_.store(0, second, 6);
+    vm_.kernel.kill_after(1);
+    vm_.collect();
+    vm_.store_without_vcpu(second, 999);
+    vm_.faults.fail_next(faulty::Call::ioctl, EFAULT);
+    const Result<void> failed = vm_.source.rearm_suspects(AllVcpusStopped());
+    ASSERT_FALSE(failed);
+    EXPECT_EQ(failed.error().code, EFAULT);
+    EXPECT_EQ(vm_.kernel.regions_set(), 0U);
+    EXPECT_EQ(vm_.source.statistics().suspects, 2U);
+    const Collected next = vm_.collect();
+    EXPECT_EQ(next.pages, (PageList{{second, 5}, {second, 6}, {second, 999}}));
+    EXPECT_FALSE(next.everything);
+    EXPECT_EQ(vm_.lost(), nothing);
+}
+
 TEST_F(RingBackupTest, NothingIsAllocatedFromTheSecondCollectOn) {
     Pages pages = must(vm_.source.collect({}));
     for (std::uint64_t round = 0; round < 3; ++round) {

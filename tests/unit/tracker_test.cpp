@@ -243,6 +243,20 @@ TEST_F(TrackerTest, AnEpochThatIsWrittenOverIsAborted) {
     EXPECT_EQ(collected(consumer), (PageList{{0, 5}}));
 }
 
+TEST_F(TrackerTest, AnEpochMayBeWrittenOverByThatOfAnotherConsumer) {
+    Consumer one = tracker_->add_consumer();
+    Consumer other = tracker_->add_consumer();
+    source_->write(0, 5);
+    Epoch epoch = must(one.collect());
+    source_->write(0, 6);
+    epoch = must(other.collect());
+    EXPECT_EQ(pages_of(epoch), (PageList{{0, 5}, {0, 6}}));
+    EXPECT_EQ(collected(one), (PageList{{0, 5}, {0, 6}}));
+    epoch.abort();
+    EXPECT_EQ(collected(one), nothing);
+    EXPECT_EQ(collected(other), (PageList{{0, 5}, {0, 6}}));
+}
+
 TEST_F(TrackerTest, AnEpochOutlivesItsConsumerAndTheTracker) {
     std::optional<Consumer> consumer = tracker_->add_consumer();
     Consumer other = tracker_->add_consumer();

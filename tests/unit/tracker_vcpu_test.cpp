@@ -284,6 +284,17 @@ TEST_F(TrackerVcpus, TheCountsOfAnAbortedEpochAreInTheNext) {
     EXPECT_EQ(must(consumer_.collect()).vcpus()[0].entries, 0U);
 }
 
+TEST_F(TrackerVcpus, AnEpochThatIsWrittenOverHasTheCountsOfTheNewOne) {
+    vm_.store(0, 0, 1);
+    Epoch epoch = must(consumer_.collect());
+    vm_.store(1, 5, 1);
+    vm_.store(1, 5, 2);
+    epoch = must(consumer_.collect());
+    EXPECT_EQ(counts_of(epoch), (Counts{{}, {.entries = 2, .distinct = 2}}));
+    epoch.commit();
+    EXPECT_EQ(counts_of(must(consumer_.collect())), (Counts{{.entries = 1, .distinct = 1}, {}}));
+}
+
 TEST_F(TrackerVcpus, AVcpuThatComesWhileAnEpochIsOpenIsCountedFromThenOn) {
     vm_.store(0, 0, 1);
     Epoch before = must(consumer_.collect());
@@ -331,7 +342,8 @@ TEST_F(TrackerVcpus, StatisticsAddUp) {
         const Epoch dropped = must(consumer_.collect());
     }
     tracker_.note_stopped(1, 5'000'000);
-    tracker_.note_stopped(7, 1);  // there is none
+    tracker_.note_stopped(2, 1);  // there is none
+    tracker_.note_stopped(7, 1);
 
     const Statistics statistics = tracker_.statistics();
     EXPECT_EQ(statistics.collects, 3U);
