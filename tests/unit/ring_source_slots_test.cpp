@@ -86,15 +86,35 @@ TEST_F(RingSourceSlots, ALossArmsTheSlotsThatAreThere) {
     EXPECT_EQ(kernel_.regions_set(), 2U);
 }
 
+TEST_F(RingSourceSlots, WhatIsWrittenIsArmedAgainWhicheverSlotsThereAre) {
+    source_.set_memory(without(0), AllVcpusStopped());
+    vm_.store(0, 5, 2);
+    collect();
+    EXPECT_EQ(vm_.unarmed(), nothing);
+    source_.set_memory(kernel_.memory(), AllVcpusStopped());
+    vm_.store(0, 0, 3);
+    vm_.store(0, 5, 999);
+    collect();
+    EXPECT_EQ(vm_.unarmed(), nothing);
+}
+
 TEST_F(RingSourceSlots, HotPagesAreAllowedOverTheNewSlotsToo) {
-    source_.keep_hot(10);
     source_.set_memory(without(5), AllVcpusStopped());
+    source_.keep_hot(10);
     for (int round = 0; round < 2; ++round) {
         vm_.store(0, 0, 1);
         EXPECT_EQ(collect(), (PageList{{0, 1}}));
     }
     EXPECT_EQ(source_.hot(), 1U);
     EXPECT_EQ(collect(), (PageList{{0, 1}}));
+    source_.set_memory(kernel_.memory(), AllVcpusStopped());
+    must(source_.rearm_suspects(AllVcpusStopped()));
+    for (int round = 0; round < 2; ++round) {
+        vm_.store(0, 5, 999);
+        collect();
+    }
+    EXPECT_EQ(source_.hot(), 1U);
+    EXPECT_EQ(collect(), (PageList{{5, 999}}));
 }
 
 // Rings
