@@ -86,6 +86,17 @@ TEST_F(TrackerSlots, AnotherSlotsPagesStayDirty) {
     EXPECT_EQ(collected(other_), (PageList{{0, 1}, {0, 5}, {4, 99}, {2, 0}, {2, 1}}));
 }
 
+TEST_F(TrackerSlots, WhatWasEverythingBeforeAChangeIsEverythingAfterIt) {
+    source_->lose();
+    must(change([](MemoryMap& slots) { return slots.add(slot(2, 0x20000, 2, 1)); }));
+    for (Consumer* consumer : {&one_, &other_}) {
+        Epoch epoch = must(consumer->collect());
+        EXPECT_TRUE(epoch.pages().everything());
+        epoch.commit();
+        EXPECT_FALSE(must(consumer->collect()).pages().everything());
+    }
+}
+
 TEST_F(TrackerSlots, PagesOfASlotThatGoesAreForgotten) {
     source_->write(0, 1);
     source_->write(4, 2);
