@@ -356,6 +356,18 @@ TEST_F(RingSourceOverrunMoment, InTheMiddleOfASweepShowsByAFullRingWithNothingIn
     EXPECT_EQ(vm_.source.statistics(0).overruns, 1U);
 }
 
+TEST_F(RingSourceOverrunMoment, InTheMiddleOfASweepIsReportedThoughNothingIsWrittenSince) {
+    vm_.overrun(0, 0, 0, 2 * entries);
+    for (std::uint32_t place = 100; place < entries; ++place) {
+        vm_.kernel.ring(0)[place].flags = 0;
+    }
+    for (int exits = 0; exits < 10 && !vm_.kernel.may_run(0); ++exits) {
+        must(vm_.source.ring_full(0));
+    }
+    EXPECT_TRUE(vm_.kernel.may_run(0));
+    expect_everything(vm_);
+}
+
 // The place that stays empty tells where the entries begin.
 TEST_F(RingSourceOverrunMoment, AllButOneOfARingIsReadExactlyOnceTheReaderHasSeenItBlank) {
     vm_.overrun(0, 0, 0, entries);

@@ -195,6 +195,20 @@ TEST_F(RingSourceSlots, ARingThatIsOutOfStepIsReadOnceMoreBeforeItGoes) {
     EXPECT_EQ(vm_.unarmed(), nothing);
 }
 
+// A ring that was full to its last place may have overrun. It has been read to its end since: what
+// came then stands in one piece.
+TEST_F(RingSourceSlots, TheLastEntriesOfARingWhoseEndIsKnownAgainAreExact) {
+    vm_.overrun(1, 5, 0, 256);
+    must(source_.ring_full(1));
+    EXPECT_TRUE(vm_.collect().everything);
+    vm_.store(1, 5, 999);
+    must(source_.remove(1, VcpuStopped()));
+    const Collected last = vm_.collect();
+    EXPECT_EQ(last.pages, (PageList{{5, 999}}));
+    EXPECT_FALSE(last.everything);
+    EXPECT_EQ(vm_.unarmed(), nothing);
+}
+
 TEST_F(RingSourceSlots, EntriesIsOfTheSmallestRingThatIsThere) {
     EXPECT_EQ(source_.entries(), 256U);
     fake::Kernel small({.entries = 128});
