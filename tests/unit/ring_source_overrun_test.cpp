@@ -306,7 +306,7 @@ TEST(RingSourceOverrunMoments, BeforeAResetThatFails) {
 TEST_F(RingSourceOverrunMoment, AFailedResetIsAnErrorWhateverElseIsToBeCured) {
     vm_.overrun(0, 0, 0, entries + soft_limit);
     must(vm_.source.ring_full(0));
-    vm_.run(1, 0, 0, 5);
+    vm_.run(1, 0, 1000, 5);  // which are armed, as what was lost is not
     vm_.faults.fail_next(faulty::Call::ioctl, EIO);
     const Result<void> failed = vm_.source.ring_full(0);
     ASSERT_FALSE(failed);
