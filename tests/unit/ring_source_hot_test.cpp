@@ -205,7 +205,7 @@ TEST_F(RingSourceHot, TheLongerArmingAllHasTakenTheLaterItIsWorthIt) {
         heat({{high, 5}});
         source_.set_hot_costs({.armed = 1, .use = use});
         unsigned rounds = 0;
-        for (; source_.hot() != 0 && rounds < 1000; ++rounds) {
+        for (; source_.hot() != 0 && rounds < 10'000'000; ++rounds) {
             found_clean({{high, 5}});
             must(source_.rearm_suspects(AllVcpusStopped()));
         }
