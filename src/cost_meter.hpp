@@ -3,6 +3,9 @@
 // What one more costs: the slope of times over counts, by least squares, what is long ago fading.
 #pragma once
 
+#include <algorithm>
+#include <limits>
+
 namespace dirtyring {
 
 class CostMeter {
@@ -26,11 +29,18 @@ class CostMeter {
         if (weight_ > 8 && spread_ > weight_ * deviation * deviation && common_ > 0) {
             cost_ = common_ / spread_;
         }
+        // None costs more than all that happened, at the best of times: a pause would be taken for
+        // the cost of whatever came with it.
+        constexpr double forget = 1.01;
+        if (count > 0) {
+            most_ = std::min(most_ * forget, time / count);
+        }
     }
-    [[nodiscard]] double cost() const noexcept { return cost_; }
+    [[nodiscard]] double cost() const noexcept { return std::min(cost_, most_); }
 
   private:
     double cost_;
+    double most_ = std::numeric_limits<double>::infinity();
     double weight_ = 0;
     double mean_count_ = 0;
     double mean_time_ = 0;

@@ -138,7 +138,7 @@ Result<Epoch> Tracker::State::collect(const std::shared_ptr<State>& self,
     self->distribute(*pages, *consumer);
     self->tell_vcpus(*consumer, spare.vcpus);
     if (self->hot_) {
-        self->measure_costs(spare.vcpus);
+        self->measure_costs();
     }
     Epoch epoch(self, consumer, ++consumer->sequence, std::move(*pages), std::move(spare.vcpus));
     lock.unlock();
@@ -148,14 +148,22 @@ Result<Epoch> Tracker::State::collect(const std::shared_ptr<State>& self,
     return epoch;
 }
 
-// What a page that is written while it is armed costs more than another, from the end of an epoch
-// to its collection, and what the use of a page costs, from there to the end.
-void Tracker::State::measure_costs(std::span<const VcpuCounts> vcpus) {
-    std::uint64_t entries = 0;
-    for (const VcpuCounts& vcpu : vcpus) {
-        entries += vcpu.entries;
+// Read from all rings since they were there.
+std::uint64_t Tracker::State::entries() const {
+    std::uint64_t sum = 0;
+    for (std::size_t i = 0; rings_ != nullptr && i < vcpus_.size(); ++i) {
+        sum += rings_->statistics(i).entries;
     }
-    armed_.add(static_cast<double>(entries), static_cast<double>(nanoseconds(collected_ - ended_)));
+    return sum;
+}
+
+// What a page that is written while it is armed costs more than another, from the end of an epoch
+// to its collection, and what the use of a page costs, from there to the end. An epoch's own counts
+// would be no measure: those of an epoch that was aborted come again in the next.
+void Tracker::State::measure_costs() {
+    const std::uint64_t now = entries();
+    armed_.add(static_cast<double>(now - std::exchange(entries_, now)),
+               static_cast<double>(nanoseconds(collected_ - ended_)));
     source_->set_hot_costs({.armed = armed_.cost(), .use = use_});
 }
 
@@ -163,6 +171,7 @@ void Tracker::State::keep_hot(std::uint64_t most) {
     const std::lock_guard lock(mutex_);
     source_->keep_hot(most);
     hot_ = most != 0;
+    entries_ = entries();
     ended_ = Clock::now();
 }
 

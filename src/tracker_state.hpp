@@ -78,7 +78,8 @@ class Tracker::State {
 
     // With mutex_ held:
     Result<Pages> collect_source(DirtySet storage);
-    void measure_costs(std::span<const VcpuCounts> vcpus);
+    [[nodiscard]] std::uint64_t entries() const;
+    void measure_costs();
     void take_marks(Pages& pages);
     void distribute(Pages& pages, Consumer::State& to);
     [[nodiscard]] Result<void> check(std::size_t vcpu, const char* operation) const;
@@ -97,6 +98,7 @@ class Tracker::State {
     // until it ends, and from then on the guest runs.
     bool hot_ = false;
     CostMeter armed_{HotPageCosts().armed};
+    std::uint64_t entries_ = 0;  // read when it was last added to
     double use_ = HotPageCosts().use;
     Clock::time_point collected_;
     Clock::time_point ended_;
