@@ -97,6 +97,7 @@ class ResetLoop {
                                                                    Interruption& interruption);
     ResetLoop(const ResetLoop&) = delete;
     ResetLoop& operator=(const ResetLoop&) = delete;
+    ~ResetLoop() = default;
 
     [[nodiscard]] const ResetConfig& config() const noexcept { return config_; }
     [[nodiscard]] const Header& header() const noexcept { return header_; }

@@ -99,6 +99,7 @@ class Session {
                                                                  Interruption& interruption);
     Session(const Session&) = delete;
     Session& operator=(const Session&) = delete;
+    ~Session() = default;
 
     [[nodiscard]] const Header& header() const noexcept { return header_; }
     /// Any thread.

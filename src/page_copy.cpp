@@ -46,10 +46,10 @@ const std::byte* line_of(const PageContent& page, std::size_t at) noexcept {
 // many loads a CPU has under way at a time.
 enum class Ahead { beginning, all };
 
-template <Ahead ahead>
+template <Ahead How>
 void fetch(const std::byte* next, std::size_t at) noexcept {
     constexpr std::size_t beginning = 4 * line;
-    if (ahead == Ahead::all || at < beginning) {
+    if (How == Ahead::all || at < beginning) {
         __builtin_prefetch(next + at);
     }
 }
@@ -65,13 +65,13 @@ bool store_changed_lines(std::byte* to, const PageContent& from, std::size_t fir
     return true;
 }
 
-template <Ahead ahead>
+template <Ahead How>
 bool copy_lines(std::byte* to, const PageContent& from, const std::byte* next) noexcept {
     bool changed = false;
     for (std::size_t first = 0; first < page_size; first += group) {
         Quarter bits{};
         for (std::size_t at = first; at < first + group; at += line) {
-            fetch<ahead>(next, at);
+            fetch<How>(next, at);
             bits |= difference(to + at, line_of(from, at));
         }
         if (any(bits)) [[unlikely]] {
@@ -96,7 +96,7 @@ bool copy_from_first_change(std::byte* to, const PageContent& from,
 
 // The same as copy_lines, with fewer and wider loads.
 
-template <Ahead ahead>
+template <Ahead How>
 [[gnu::target("avx2")]] bool copy_lines_avx2(std::byte* to, const PageContent& from,
                                              const std::byte* next) noexcept {
     bool changed = false;
@@ -104,7 +104,7 @@ template <Ahead ahead>
         __m256i bits = _mm256_setzero_si256();
 #pragma GCC unroll 4
         for (std::size_t at = first; at < first + group; at += line) {
-            fetch<ahead>(next, at);
+            fetch<How>(next, at);
             __m256i is[2];
             __m256i was[2];
             std::memcpy(is, to + at, line);
@@ -119,7 +119,7 @@ template <Ahead ahead>
     return changed;
 }
 
-template <Ahead ahead>
+template <Ahead How>
 [[gnu::target("avx512f")]] bool copy_lines_avx512(std::byte* to, const PageContent& from,
                                                   const std::byte* next) noexcept {
     bool changed = false;
@@ -127,7 +127,7 @@ template <Ahead ahead>
         __m512i bits = _mm512_setzero_si512();
 #pragma GCC unroll 4
         for (std::size_t at = first; at < first + group; at += line) {
-            fetch<ahead>(next, at);
+            fetch<How>(next, at);
             __m512i is;
             __m512i was;
             std::memcpy(&is, to + at, line);
