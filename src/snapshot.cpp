@@ -144,7 +144,10 @@ bool Snapshot::State::restore_pages(const Pages& pages, RestoreReport& report) {
     // After a loss nearly all pages are as they were, and must not be dirtied for nothing.
     const bool all = pages.everything();
     const PageCopy copy = all ? copy_changed_lines : choice.choose();
-    bool added = false;
+    // A copy takes some ten times as long to make as to restore a page: one in so many, so that no
+    // restore takes much longer than others.
+    constexpr std::uint64_t one_in = 20;
+    std::uint64_t added = 0;
     last.begin();
     Job next;
     const auto finish = [&](const Job& job, const std::byte* after) {
@@ -165,10 +168,10 @@ bool Snapshot::State::restore_pages(const Pages& pages, RestoreReport& report) {
         if (from.bytes == nullptr) {
             from = layer->find_below(number, offset);
             if (!options.replace && !all && from.lines != 0) {
-                settled = layer->store.wanted_enough(number);
+                settled = added * one_in < report.pages && layer->store.wanted_enough(number);
                 if (settled) {
                     from = layer->store.add(number, from.bytes);
-                    added = true;
+                    ++added;
                 }
             }
         }
@@ -193,7 +196,7 @@ bool Snapshot::State::restore_pages(const Pages& pages, RestoreReport& report) {
     if (next.to != nullptr) {
         finish(next, next.to);
     }
-    return !added && !all;
+    return added == 0 && !all;
 }
 
 Snapshot::Snapshot(std::unique_ptr<State> state) noexcept : state_(std::move(state)) {}
