@@ -3,6 +3,7 @@
 // Which way pages are copied: the one that has taken the least time on this host.
 #pragma once
 
+#include <algorithm>
 #include <cstddef>
 #include <cstdint>
 #include <vector>
@@ -11,13 +12,13 @@
 
 namespace dirtyring {
 
-/// Each way is tried once, then the fastest is used, and now and then another one, in turn.
+/// Each way is tried a few times, then the fastest is used, and now and then another one, in turn.
 class CopyChoice {
   public:
     [[nodiscard]] PageCopy choose() noexcept {
         constexpr unsigned retry = 64;  // restores after which another one is tried
-        if (next_ < ways_.size()) {
-            used_ = next_;
+        if (trials_ < tries * ways_.size()) {
+            used_ = trials_ % ways_.size();
         } else if (++restores_ % retry == 0) {
             used_ = restores_ / retry % ways_.size();
         } else {
@@ -34,9 +35,14 @@ class CopyChoice {
         }
         const double each = static_cast<double>(nanoseconds) / static_cast<double>(pages);
         double& cost = ways_[used_].cost;
-        cost += (each - cost) * (used_ == next_ ? 1 : weight);
-        next_ += used_ == next_ ? 1U : 0U;
-        for (std::size_t i = 0; i < next_; ++i) {
+        if (trials_ < tries * ways_.size()) {
+            // The least: what comes in between only makes a way slower.
+            cost = trials_ < ways_.size() ? each : std::min(cost, each);
+            ++trials_;
+        } else {
+            cost += (each - cost) * weight;
+        }
+        for (std::size_t i = 0; i < std::min<std::size_t>(trials_, ways_.size()); ++i) {
             best_ = ways_[i].cost < ways_[best_].cost ? i : best_;
         }
     }
@@ -55,7 +61,8 @@ class CopyChoice {
     }
 
     std::vector<Way> ways_ = all();
-    std::size_t next_ = 0;  // to be tried first; those before it have been
+    static constexpr std::size_t tries = 4;  // of each way
+    std::size_t trials_ = 0;                 // so far
     std::size_t best_ = 0;
     std::size_t used_ = 0;
     unsigned restores_ = 0;

@@ -116,6 +116,16 @@ TEST(CopyChoiceTest, AWayThatHasBecomeFasterIsFound) {
     EXPECT_GT(used[0], 950U);
 }
 
+TEST(CopyChoiceTest, WhatComesInBetweenOnceDecidesNothing) {
+    CopyChoice choice;
+    unsigned restores = 0;
+    const auto cost = [&](std::size_t way) {
+        const bool disturbed = ++restores <= page_copies().size();
+        return way == 1 ? (disturbed ? 500U : 50U) : 80U;
+    };
+    EXPECT_GT(used_in(choice, 300, cost)[1], 200U);
+}
+
 TEST(CopyChoiceTest, AFewPagesDecideNothing) {
     CopyChoice choice;
     const PageCopy first = choice.choose();
