@@ -232,7 +232,8 @@ TEST_F(TrackerHotCostsOfRings, TheEntriesOfAnAbortedEpochCountOnce) {
         must(consumer_.collect()).abort();
         must(consumer_.collect()).commit();
     }
-    EXPECT_GE(armed(), 2e6 / 100);
+    // It is 20,000, and less on a busy host, but not next to nothing.
+    EXPECT_GE(armed(), HotPageCosts().armed / 10);
 }
 
 // From the end of an epoch to its collection, by the entries.
