@@ -1,17 +1,14 @@
 // SPDX-License-Identifier: MIT
 #include "page_store.hpp"
 
-#include <sys/mman.h>
-
 #include <cstring>
 #include <memory>
 
-#include "sys.hpp"
+#include "dirtyring/huge_page_allocator.hpp"
 
 namespace dirtyring {
 
 Result<PageStore> PageStore::create(std::uint64_t numbers, std::uint64_t most) {
-    constexpr std::size_t huge_page = std::size_t{2} << 20;
     std::size_t room = static_cast<std::size_t>(most) * page_size + huge_page;
     Result<kvm::Mapping> mapping = kvm::Mapping::anonymous(room, "copies of pages");
     if (!mapping) {
@@ -21,9 +18,7 @@ Result<PageStore> PageStore::create(std::uint64_t numbers, std::uint64_t most) {
     store.mapping_ = std::move(*mapping);
     void* aligned = store.mapping_.address();
     std::align(huge_page, room - huge_page, aligned, room);
-    // A host without huge pages refuses; small ones do as well.
-    static_cast<void>(
-        sys::madvise(aligned, static_cast<std::size_t>(most) * page_size, MADV_HUGEPAGE));
+    advise_huge_pages(aligned, static_cast<std::size_t>(most) * page_size);
     store.copies_ = static_cast<std::byte*>(aligned);
     Result<kvm::Mapping> lines = kvm::Mapping::anonymous(
         static_cast<std::size_t>(most) * sizeof(std::uint64_t), "lines of copies of pages");

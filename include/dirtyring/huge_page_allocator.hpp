@@ -9,6 +9,9 @@
 
 namespace dirtyring {
 
+/// The size of a huge page, and what its address is a multiple of, where other pages have 4 KiB.
+inline constexpr std::size_t huge_page = std::size_t{2} << 20;
+
 /// Asks for huge pages for this memory (MADV_HUGEPAGE; Documentation/admin-guide/mm/transhuge.rst).
 /// A host without them refuses, and small pages do as well. Any thread.
 void advise_huge_pages(void* memory, std::size_t bytes) noexcept;
@@ -43,7 +46,6 @@ struct HugePageAllocator {
     bool operator==(const HugePageAllocator& /*other*/) const noexcept { return true; }
 
   private:
-    static constexpr std::size_t huge_page = std::size_t{2} << 20;
     static constexpr std::size_t least = huge_page / 4;
     static constexpr std::align_val_t alignment{huge_page};
     static std::size_t rounded(std::size_t bytes) noexcept {
