@@ -18,6 +18,7 @@
 #include <vector>
 
 #include "fake_kernel.hpp"
+#include "full_rings.hpp"
 #include "must.hpp"
 
 namespace dirtyring {
@@ -379,28 +380,19 @@ class World {
     /// runs on with is one that is written anyway.
     void make_room(std::uint32_t vcpu) {
         making_room_ = vcpu;
-        for (int attempt = 0; attempt < most_exits; ++attempt) {
-            const bool done = check(source_.ring_full(vcpus_[vcpu].ring));
-            if (done && kernel_.may_run(vcpus_[vcpu].kernels)) {
-                vcpus_[vcpu].waiting = false;
-                making_room_ = nobody;
-                return;
-            }
-        }
-        RC_FAIL("vCPU " + std::to_string(vcpu) + " does not run on after " +
-                std::to_string(most_exits) + " full exits");
+        exit_until_it_runs_on(vcpu, [&] {
+            return check(source_.ring_full(vcpus_[vcpu].ring)) &&
+                   kernel_.may_run(vcpus_[vcpu].kernels);
+        });
+        vcpus_[vcpu].waiting = false;
+        making_room_ = nobody;
     }
     /// Whether it succeeded; a failure that was not ordered fails the test.
     template <typename T>
     bool check(const Result<T>& result) {
-        if (!result && !faults_.failed()) {
-            RC_FAIL(result.error().message());
-        }
-        return result.has_value();
+        return succeeded(result, faults_);
     }
 
-    // The most that an overrun leaves to be caught up with is 6 times what one exit catches up.
-    static constexpr int most_exits = 20;
     static constexpr std::uint32_t nobody = ~std::uint32_t{0};
 
     faulty::Faults faults_;

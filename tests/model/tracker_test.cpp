@@ -25,6 +25,7 @@
 #include "dirtyring/source/bitmap_source.hpp"
 #include "dirtyring/source/ring_source.hpp"
 #include "fake_kernel.hpp"
+#include "full_rings.hpp"
 #include "must.hpp"
 #include "tracker_command.hpp"
 
@@ -353,15 +354,11 @@ class World {
     /// The vCPU's thread after KVM_EXIT_DIRTY_RING_FULL, until the vCPU runs on.
     void make_room(Vcpu& vcpu) {
         making_room_ = &vcpu;
-        for (int attempt = 0; attempt < most_exits; ++attempt) {
-            if (check(tracker_.ring_full(vcpu.trackers)) && kernel_.may_run(vcpu.kernels)) {
-                vcpu.waiting = false;
-                making_room_ = nullptr;
-                return;
-            }
-        }
-        RC_FAIL("vCPU " + std::to_string(vcpu.trackers) + " does not run on after " +
-                std::to_string(most_exits) + " full exits");
+        exit_until_it_runs_on(vcpu.trackers, [&] {
+            return check(tracker_.ring_full(vcpu.trackers)) && kernel_.may_run(vcpu.kernels);
+        });
+        vcpu.waiting = false;
+        making_room_ = nullptr;
     }
     void add_vcpu() {
         if (vcpus_.size() == most_vcpus) {
@@ -700,14 +697,8 @@ class World {
     /// Whether it succeeded; a failure that was not ordered fails the test.
     template <typename T>
     bool check(const Result<T>& result) {
-        if (!result && !faults_.failed()) {
-            RC_FAIL(result.error().message());
-        }
-        return result.has_value();
+        return succeeded(result, faults_);
     }
-
-    // The most that an overrun leaves to be caught up with is 6 times what one exit catches up.
-    static constexpr int most_exits = 20;
 
     bool exact_;
     faulty::Faults faults_;
