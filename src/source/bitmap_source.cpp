@@ -48,6 +48,7 @@ void BitmapSource::found_clean(const DirtySet& pages) {
     const std::lock_guard lock(mutex_);
     if (hot_) {
         pages.for_each_number([&](std::uint64_t number) { hot_->found_clean(number); });
+        hot_->told();
     }
 }
 

@@ -2,6 +2,7 @@
 #include "hot_pages.hpp"
 
 #include <algorithm>
+#include <bit>
 
 namespace dirtyring {
 
@@ -9,10 +10,10 @@ HotPages::HotPages(std::uint64_t capacity, std::uint64_t most)
     : hot_(capacity), known_(static_cast<std::size_t>(capacity)), most_(most) {}
 
 // Whether such pages are worth being hot: what one that is written in the next round wins, against
-// what one that is not loses until its first trial. One in eight is armed all the same, as nobody
-// would see any longer otherwise.
+// what one that is not loses until its first trial, on average. One in eight is armed all the same,
+// as nobody would see any longer otherwise.
 bool HotPages::pays(Class& pages) const noexcept {
-    const double lost = static_cast<double>(first_trial) * costs_.use;
+    const double lost = static_cast<double>(period) / 2 * costs_.use;
     return pages.came_back * costs_.armed > (pages.could_have - pages.came_back) * lost &&
            ++pages.asked % 8 != 0;
 }
@@ -26,7 +27,6 @@ bool HotPages::make_hot(std::uint64_t page, unsigned level) {
     changed_ = true;
     ++size_;
     known_[page] = static_cast<std::uint8_t>(hot | level);
-    queues_[level].waiting.push_back({page, round_ + (first_trial << level)});
     return true;
 }
 
@@ -65,8 +65,12 @@ bool HotPages::written(std::uint64_t page) {
 
 void HotPages::found_clean(std::uint64_t page) {
     const std::uint8_t known = known_[page];
+    const unsigned level = known & level_bits;
     if ((known & kind_bits) == hot) {
-        known_[page] = clean | (known & level_bits);
+        if (!turn(page, std::uint64_t{1} << level)) {
+            return;
+        }
+        known_[page] = static_cast<std::uint8_t>(clean | level);
         clean_.push_back(page);
     } else if ((known & kind_bits) != clean) {
         return;  // armed
@@ -82,17 +86,30 @@ void HotPages::arm(std::uint64_t page) {
     trials_[round_ & 1].push_back(page);
 }
 
-// The first page of a level that is hot and due in that round or before.
-std::optional<std::uint64_t> HotPages::take_from_queue(unsigned level, std::uint64_t due) {
-    Queue& queue = queues_[level];
-    while (queue.head < queue.waiting.size() && queue.waiting[queue.head].due <= due) {
-        const std::uint64_t page = queue.waiting[queue.head++].page;
-        if (known_[page] == (hot | level)) {
-            arm(page);
-            return page;
+bool HotPages::due(std::uint64_t page) const noexcept {
+    // Mostly not, which is seen without a look at what is known.
+    return turn(page, period) && turn(page, period << (known_[page] & level_bits));
+}
+
+void HotPages::list_trials() {
+    to_try_.clear();
+    const auto add_where = [&](auto&& wanted) {
+        for (const PageWord& word : words_) {
+            for (std::uint64_t bits = word.bits; bits != 0; bits &= bits - 1) {
+                const std::uint64_t page =
+                    std::uint64_t{word.index} * 64 + static_cast<unsigned>(std::countr_zero(bits));
+                if (wanted(page)) {
+                    to_try_.push_back(page);
+                }
+            }
         }
-    }
-    return std::nullopt;
+    };
+    add_where([&](std::uint64_t page) { return due(page); });
+    due_ = to_try_.size();
+    add_where([&](std::uint64_t page) { return page >= hand_ && !due(page); });
+    add_where([&](std::uint64_t page) { return page < hand_ && !due(page); });
+    next_try_ = 0;
+    listed_ = true;
 }
 
 std::optional<std::uint64_t> HotPages::take_due() {
@@ -107,15 +124,18 @@ std::optional<std::uint64_t> HotPages::take_due() {
         arm(page);
         return page;
     }
-    for (unsigned level = 0; level < levels; ++level) {
-        if (const std::optional<std::uint64_t> page = take_from_queue(level, round_)) {
-            return page;
-        }
+    if (told_ && !early) {
+        return std::nullopt;
     }
-    for (unsigned level = 0; early && level < levels; ++level) {
-        // Not one that has become hot in this round.
-        const std::uint64_t before = round_ + (first_trial << level);
-        if (const std::optional<std::uint64_t> page = take_from_queue(level, before - 1)) {
+    if (!listed_) {
+        list_trials();
+    }
+    while (next_try_ < (early ? to_try_.size() : due_)) {
+        const std::uint64_t page = to_try_[next_try_];
+        hand_ = next_try_ < due_ ? hand_ : page + 1;
+        ++next_try_;
+        if ((known_[page] & kind_bits) == hot) {
+            arm(page);
             return page;
         }
     }
@@ -145,14 +165,10 @@ void HotPages::end_round() {
     }
     seen_[before].clear();
     trials_[before].clear();
-    for (Queue& queue : queues_) {
-        if (queue.head > queue.waiting.size() / 2) {
-            queue.waiting.erase(queue.waiting.begin(),
-                                queue.waiting.begin() + static_cast<std::ptrdiff_t>(queue.head));
-            queue.head = 0;
-        }
-    }
     new_ones_ = 0;
+    told_ = false;
+    static_cast<void>(words());  // those that the next round may try
+    listed_ = false;
     ++round_;
 }
 

@@ -6,9 +6,11 @@
 // A hot page costs its use (a copy, say) in each round, written or not; an armed one costs a fault
 // and being armed again in each round that it is written in. So a page is to be hot if it is
 // written in more than use / (fault + use) of the rounds. While it is hot nobody sees whether it
-// is: who uses the pages may tell (found_clean), and else the page is armed for a trial after 8
-// rounds, 16, 32 ...: what is lost on a page that has cooled down is then never more than what was
-// won on it before.
+// is. Who uses the pages may tell which were not (found_clean, told): those are armed. Else pages
+// are armed for a trial. One that comes back at once was rightly hot, and the next time it is
+// harder to convince: the second clean use is believed, the fourth, the eighth ..., or it is tried
+// in one round of 16, 32, 64 ... So what is lost on a page that has cooled down is never more than
+// what was won on it before.
 //
 // A page can only be armed by an entry of a ring that another page does not need: one of a page
 // that stays writable. So trials wait for such carriers (take_due).
@@ -40,6 +42,8 @@ class HotPages {
     bool written(std::uint64_t page);
     /// The page was used in the round before this, and it was as it should be.
     void found_clean(std::uint64_t page);
+    /// No other page was: in this round none needs a trial, but for what may have been replaced.
+    void told() noexcept { told_ = true; }
     /// A hot page that is to be armed, which it is from now on; nothing if none is due. As many as
     /// have become hot in this round are due early: they may have taken the place of others.
     [[nodiscard]] std::optional<std::uint64_t> take_due();
@@ -68,8 +72,10 @@ class HotPages {
     static constexpr std::uint8_t trial = 0x80;  // was hot at that level, armed in that round
     static constexpr std::uint8_t kind_bits = 0xe0;
     static constexpr std::uint8_t level_bits = 0x0f;
-    static constexpr unsigned levels = 12;  // at the last one the next trial is 16,384 rounds away
-    static constexpr std::uint64_t first_trial = 8;  // rounds after it has become hot
+    static constexpr unsigned levels =
+        12;  // at the last one a page is tried in one round of 32,768
+    static constexpr std::uint64_t period =
+        16;  // a page of level 0 is tried in one round of so many
 
     /// Pages that are alike in what is known of them. Some stay armed, to see how many are written
     /// in the next round too; what is long ago fades.
@@ -80,21 +86,16 @@ class HotPages {
         std::array<std::uint64_t, 2> members = {};  // that could, by the round's parity
         std::uint64_t asked = 0;
     };
-    struct Waiting {
-        std::uint64_t page;
-        std::uint64_t due;  // round
-    };
-    /// The pages of one level, in the order in which they are due. Some are not hot any more.
-    struct Queue {
-        std::vector<Waiting> waiting;
-        std::size_t head = 0;
-    };
-
     [[nodiscard]] std::uint8_t parity() const noexcept { return (round_ & 1) != 0 ? 0x10 : 0; }
     [[nodiscard]] bool pays(Class& pages) const noexcept;
     bool make_hot(std::uint64_t page, unsigned level);
     bool written_while_armed(std::uint64_t page, Class& pages, std::uint8_t kind);
-    std::optional<std::uint64_t> take_from_queue(unsigned level, std::uint64_t due);
+    /// Whether this round is one of so many, by the page, so that all have their turns apart.
+    [[nodiscard]] bool turn(std::uint64_t page, std::uint64_t rounds) const noexcept {
+        return (page + round_) % rounds == 0;
+    }
+    [[nodiscard]] bool due(std::uint64_t page) const noexcept;
+    void list_trials();
     void arm(std::uint64_t page);
 
     PageSet hot_;
@@ -106,8 +107,15 @@ class HotPages {
     std::uint64_t round_ = 0;
     std::uint64_t new_ones_ = 0;  // hot since this round began, and no other armed for them
     HotPageCosts costs_;
-    std::array<Queue, levels> queues_;
-    std::vector<std::uint64_t> clean_;                  // found so, not yet armed
+    bool told_ = false;
+    std::vector<std::uint64_t> clean_;  // found so, and believed; not yet armed
+    // Pages to be tried in this round, once some could be: the first `due_` of them in any case,
+    // the others only if pages have become hot.
+    std::vector<std::uint64_t> to_try_;
+    bool listed_ = false;
+    std::size_t due_ = 0;
+    std::size_t next_try_ = 0;
+    std::uint64_t hand_ = 0;  // the first page that has not been tried early, in this lap
     std::array<std::vector<std::uint64_t>, 2> seen_;    // by the round's parity
     std::array<std::vector<std::uint64_t>, 2> trials_;  // armed in that round
     double wasted_ = 0;  // nanoseconds, on pages that were found clean

@@ -244,6 +244,7 @@ void RingSource::found_clean(const DirtySet& pages) {
     const std::lock_guard lock(mutex_);
     if (HotPages* const hot = plan_->hot()) {
         pages.for_each_number([&](std::uint64_t number) { hot->found_clean(number); });
+        hot->told();
     }
 }
 

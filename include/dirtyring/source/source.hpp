@@ -46,8 +46,8 @@ class Source {
     /// At most so many pages are hot at a time; 0, as at first: none.
     virtual void keep_hot(std::uint64_t most) { static_cast<void>(most); }
     virtual void set_hot_costs(const HotPageCosts& costs) { static_cast<void>(costs); }
-    /// Pages of the last collect, over the same slots, that nobody had written after all: those
-    /// that are hot are armed again as soon as may be.
+    /// All pages of the last collect, over the same slots, that nobody had written after all: those
+    /// that are hot are armed again as soon as may be, and none needs to be tried.
     virtual void found_clean(const DirtySet& pages) { static_cast<void>(pages); }
     /// Pages that are hot now.
     [[nodiscard]] virtual std::uint64_t hot() const { return 0; }
