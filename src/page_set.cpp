@@ -62,20 +62,44 @@ void PageSet::merge(const PageSet& other) noexcept {
     other.for_each_word([&](std::size_t index, std::uint64_t bits) { insert_word(index, bits); });
 }
 
-void PageSet::merge(std::span<const PageWord> words) noexcept {
-    for (const PageWord& word : words) {
+void PageSet::merge(std::span<const PageWord> words) {
+    put_merged_into_bitmap();
+    merged_.assign(words.begin(), words.end());
+}
+
+void PageSet::put_merged_into_bitmap() noexcept {
+    for (const PageWord& word : merged_) {
         insert_word(word.index, word.bits);
     }
+    merged_.clear();
+}
+
+std::span<const PageWord> PageSet::merged_from(std::uint64_t first) const noexcept {
+    const auto begin = std::ranges::lower_bound(merged_, first / 64, {}, &PageWord::index);
+    return {begin, merged_.end()};
+}
+
+std::uint64_t PageSet::find_merged_word(std::size_t index) const noexcept {
+    const auto found = std::ranges::lower_bound(merged_, index, {}, &PageWord::index);
+    return found != merged_.end() && found->index == index ? found->bits : 0;
 }
 
 std::uint64_t PageSet::clear() noexcept {
     std::uint64_t pages = 0;
-    for_each_block(
+    const auto add = [&](std::size_t, std::uint64_t bits) {
+        pages += static_cast<std::uint64_t>(std::popcount(bits));
+    };
+    for (const PageWord& word : merged_) {
+        // Those of the bitmap come with it. It is looked at only where there is something.
+        const bool both = used_ && touched_[word.index / block_words] != 0;
+        add(word.index, both ? word.bits & ~words_[word.index] : word.bits);
+    }
+    merged_.clear();
+    for_each_touched_block(
         [&](std::size_t block) {
-            for_each_word_of(block, [&](std::size_t, std::uint64_t bits) {
-                pages += static_cast<std::uint64_t>(std::popcount(bits));
-            });
-            std::fill_n(&words_[block * block_words], block_words, 0);
+            std::uint64_t* const words = &words_[block * block_words];
+            for_each_word_of(block, words, add);
+            std::fill_n(words, block_words, 0);
             touched_[block] = 0;
         },
         0, capacity_);

@@ -145,7 +145,7 @@ class DirtySet {
         set_.for_each(std::forward<Use>(use));
     }
     /// Adds the pages of these numbers.
-    void merge(std::span<const PageWord> numbers) noexcept { set_.merge(numbers); }
+    void merge(std::span<const PageWord> numbers) { set_.merge(numbers); }
 
     /// How many inserts named no page since the last clear().
     [[nodiscard]] std::uint64_t stale() const noexcept { return stale_; }

@@ -5,7 +5,12 @@
 // A bitmap, and a byte for each block of 512 pages that says whether anything is in it. Inserting
 // sets a bit and a byte; walking and clearing go from block to block, so they cost what the pages
 // cost. The next block is found by memchr over the bytes, of which 16 GiB of guest memory have 8
-// KiB. One bit a page: 32 KiB for a GiB of guest memory. Nothing is allocated after construction.
+// KiB. One bit a page: 32 KiB for a GiB of guest memory.
+//
+// Words that are merged stay a list beside the bitmap until something is inserted or taken out: far
+// apart, each would have a cache line of the bitmap for itself, to be fetched when it is merged,
+// when it is walked and when it is cleared. Nothing is allocated after construction but for that
+// list.
 #pragma once
 
 #include <algorithm>
@@ -38,8 +43,8 @@ class PageSet {
     [[nodiscard]] std::uint64_t size() const noexcept { return size(0, capacity_); }
     /// True where nothing has been inserted since the last clear(). Costs no walk.
     [[nodiscard]] bool empty() const noexcept {
-        return !used_ || touched_.empty() ||
-               std::memchr(touched_.data(), 1, touched_.size()) == nullptr;
+        return merged_.empty() && (!used_ || touched_.empty() ||
+                                   std::memchr(touched_.data(), 1, touched_.size()) == nullptr);
     }
 
     /// `page` must be below capacity(). True where it was not in the set before.
@@ -48,11 +53,12 @@ class PageSet {
     class Inserter;
     /// Takes a page out. `page` must be below capacity().
     void erase(std::uint64_t page) noexcept {
+        put_merged_into_bitmap();
         words_[page / 64] &= ~(std::uint64_t{1} << (page % 64));
     }
     /// `page` must be below capacity().
     [[nodiscard]] bool contains(std::uint64_t page) const noexcept {
-        return (words_[page / 64] >> (page % 64) & 1) != 0;
+        return ((words_[page / 64] | merged_word(page / 64)) >> (page % 64) & 1) != 0;
     }
     /// Adds the pages 64 * index + i for each bit i of `bits`, as a dirty bitmap has them; bits
     /// past capacity() are left out. `index` must be below capacity() / 64, rounded up.
@@ -63,8 +69,9 @@ class PageSet {
     void insert_range(std::uint64_t first, std::uint64_t end) noexcept;
     /// Adds the pages of another set of the same capacity.
     void merge(const PageSet& other) noexcept;
-    /// The same, by the words of such a set.
-    void merge(std::span<const PageWord> words) noexcept;
+    /// The same, by the words of such a set, in their order. Allocates where there have never been
+    /// as many.
+    void merge(std::span<const PageWord> words);
     /// Takes all pages out; gives how many there were.
     std::uint64_t clear() noexcept;
 
@@ -79,7 +86,15 @@ class PageSet {
     }
     template <typename Use>
     void for_each_word(Use&& use, std::uint64_t first, std::uint64_t end) const {
-        for_each_block([&](std::size_t block) { for_each_word_of(block, use); }, first, end);
+        if (merged_.empty()) {
+            for_each_touched_block(
+                [&](std::size_t block) {
+                    for_each_word_of(block, &words_[block * block_words], use);
+                },
+                first, end);
+        } else {
+            for_each_word_with_merged(use, first, end);
+        }
     }
     /// Calls use(page) for each page, in order.
     template <typename Use>
@@ -139,13 +154,14 @@ class PageSet {
     static constexpr std::uint64_t block_pages = 512;
 
   private:
+    static constexpr std::size_t block_words = block_pages / 64;
+
     static unsigned lowest(std::uint64_t bits) noexcept {
         return static_cast<unsigned>(std::countr_zero(bits));
     }
-    /// Calls use(index, bits) for each word of a block that is not 0, in order.
+    /// Calls use(index, bits) for each of a block's words that is not 0, in order.
     template <typename Use>
-    void for_each_word_of(std::size_t block, Use&& use) const {
-        const std::uint64_t* const words = &words_[block * block_words];
+    static void for_each_word_of(std::size_t block, const std::uint64_t* words, Use&& use) {
         // Which are not 0, without a branch for each, which a CPU could not guess.
         unsigned used = 0;
         for (unsigned w = 0; w < block_words; ++w) {
@@ -156,15 +172,18 @@ class PageSet {
             use(block * block_words + w, words[w]);
         }
     }
+    /// The block behind the last one before `end`. At most what is there: a set that was moved from
+    /// has none.
+    [[nodiscard]] std::size_t end_block(std::uint64_t end) const noexcept {
+        return std::min<std::size_t>(touched_.size(), (end + block_pages - 1) / block_pages);
+    }
     /// Calls use(block) for each block that something was inserted into, in order.
     template <typename Use>
-    void for_each_block(Use&& use, std::uint64_t first, std::uint64_t end) const {
+    void for_each_touched_block(Use&& use, std::uint64_t first, std::uint64_t end) const {
         if (!used_) {
             return;
         }
-        // At most what is there: a set that was moved from has none.
-        const std::size_t last =
-            std::min<std::size_t>(touched_.size(), (end + block_pages - 1) / block_pages);
+        const std::size_t last = end_block(end);
         std::size_t next = next_block(first / block_pages, last);
         while (next != last) {
             // Some at a time, so that the memory does not have to be waited for one by one.
@@ -177,6 +196,30 @@ class PageSet {
             for (std::size_t i = 0; i < count; ++i) {
                 use(blocks[i]);
             }
+        }
+    }
+    /// Calls use(index, bits) for each word of the bitmap and of those merged, in order.
+    template <typename Use>
+    void for_each_word_with_merged(Use&& use, std::uint64_t first, std::uint64_t end) const {
+        const std::size_t last = end_block(end);
+        std::size_t touched = used_ ? next_block(first / block_pages, last) : last;
+        std::span<const PageWord> merged = merged_from(first);
+        while (true) {
+            const std::size_t block =
+                merged.empty() ? touched : std::min(touched, merged.front().index / block_words);
+            if (block >= last) {
+                break;
+            }
+            std::array<std::uint64_t, block_words> words{};
+            if (block == touched) {
+                std::copy_n(&words_[block * block_words], block_words, words.begin());
+                touched = next_block(touched + 1, last);
+            }
+            while (!merged.empty() && merged.front().index / block_words == block) {
+                words[merged.front().index % block_words] |= merged.front().bits;
+                merged = merged.subspan(1);
+            }
+            for_each_word_of(block, words.data(), use);
         }
     }
     /// The first block from `block` on that something was inserted into; `last` where there is none
@@ -194,14 +237,21 @@ class PageSet {
                                                            touched_.data());
     }
 
-    static constexpr std::size_t block_words = block_pages / 64;
+    /// Those of the merged words that have no page before `first`, a multiple of block_pages.
+    [[nodiscard]] std::span<const PageWord> merged_from(std::uint64_t first) const noexcept;
+    [[nodiscard]] std::uint64_t merged_word(std::size_t index) const noexcept {
+        return merged_.empty() ? 0 : find_merged_word(index);
+    }
+    [[nodiscard]] std::uint64_t find_merged_word(std::size_t index) const noexcept;
+    void put_merged_into_bitmap() noexcept;
 
     std::uint64_t capacity_;
     // A bit a page, whole blocks. Few pages far apart are in as many small pages of a large set,
     // and the CPU would have to look up each.
     std::vector<std::uint64_t, HugePageAllocator<std::uint64_t>> words_;
     std::vector<std::uint8_t> touched_;  // for each block, 1 where a word of it may not be 0
-    bool used_ = false;                  // whether anything may be in the set
+    bool used_ = false;                  // whether anything may be in the bitmap
+    std::vector<PageWord> merged_;       // in order of their index, each once
 };
 
 /// Inserts pages in a loop whose speed counts: what it needs of the set is in registers. The set
@@ -210,6 +260,7 @@ class PageSet::Inserter {
   public:
     explicit Inserter(PageSet& set) noexcept
         : words_(set.words_.data()), touched_(set.touched_.data()) {
+        set.put_merged_into_bitmap();  // or a page of theirs would be taken for a new one
         set.used_ = true;
     }
 

@@ -40,7 +40,7 @@ class Pages {
     /// Adds pages, armed again like the rest, or written by the host itself. Over the same slots.
     void merge(const DirtySet& more) noexcept { set_.merge(more); }
     /// The same, by the numbers of the pages (DirtySet::number).
-    void merge(std::span<const PageWord> numbers) noexcept { set_.merge(numbers); }
+    void merge(std::span<const PageWord> numbers) { set_.merge(numbers); }
     /// How many of the pages are there because their next write may go unlogged: they are dirty in
     /// each collect, until they are armed again (RingSource::rearm_suspects).
     [[nodiscard]] std::uint64_t suspects() const noexcept { return suspects_; }

@@ -99,18 +99,67 @@ RC_GTEST_PROP(PageSetModel, MergeIsTheUnion, ()) {
     check_same(set, model);
 }
 
-RC_GTEST_PROP(PageSetModel, MergeOfWordsIsTheUnion, ()) {
-    const std::uint64_t capacity = arbitrary_capacity();
-    Model model = arbitrary_pages(capacity);
-    const Model other = arbitrary_pages(capacity);
+std::vector<PageWord> words_of(std::uint64_t capacity, const Model& pages) {
     std::vector<PageWord> words;
-    set_of(capacity, other).for_each_word([&](std::size_t index, std::uint64_t bits) {
+    set_of(capacity, pages).for_each_word([&](std::size_t index, std::uint64_t bits) {
         words.push_back({index, bits});
     });
+    return words;
+}
+
+// A range that a set can be walked over.
+void check_same_in_some_blocks(const PageSet& set, const Model& model) {
+    const std::uint64_t blocks = set.capacity() / PageSet::block_pages;
+    const std::uint64_t first =
+        *rc::gen::inRange<std::uint64_t>(0, blocks + 1) * PageSet::block_pages;
+    const std::uint64_t end = std::min(
+        first + *rc::gen::inRange<std::uint64_t>(0, 3) * PageSet::block_pages, set.capacity());
+    std::vector<std::uint64_t> walked;
+    set.for_each([&](std::uint64_t page) { walked.push_back(page); }, first, end);
+    RC_ASSERT(std::ranges::equal(
+        walked, std::ranges::subrange(model.lower_bound(first), model.lower_bound(end))));
+}
+
+// Merged words lie beside the bitmap for a while: no call may see that.
+RC_GTEST_PROP(PageSetModel, MergeOfWordsIsTheUnionWhateverIsDoneNext, ()) {
+    const std::uint64_t capacity = arbitrary_capacity();
+    Model model = arbitrary_pages(capacity);
     PageSet set = set_of(capacity, model);
-    set.merge(words);
-    model.insert(other.begin(), other.end());
-    check_same(set, model);
+    const int steps = *rc::gen::inRange(1, 8);
+    for (int step = 0; step < steps; ++step) {
+        const Model other = arbitrary_pages(capacity);
+        set.merge(words_of(capacity, other));
+        model.insert(other.begin(), other.end());
+        const auto page = *rc::gen::oneOf(rc::gen::inRange<std::uint64_t>(0, capacity),
+                                          rc::gen::elementOf(model.empty() ? Model{0} : model));
+        RC_ASSERT(set.contains(page) == model.contains(page));
+        RC_ASSERT(!set.empty() || model.empty());
+        switch (*rc::gen::inRange(0, 6)) {
+            case 0:
+                RC_ASSERT(set.insert(page) == model.insert(page).second);
+                break;
+            case 1:
+                set.erase(page);
+                model.erase(page);
+                break;
+            case 2:
+                set.insert_word(page / 64, std::uint64_t{1} << (page % 64));
+                model.insert(page);
+                break;
+            case 3:
+                set.merge(PageSet(set));
+                break;
+            case 4:
+                RC_ASSERT(set.clear() == model.size());
+                RC_ASSERT(set.empty());
+                model.clear();
+                break;
+            default:
+                break;
+        }
+        check_same(set, model);
+        check_same_in_some_blocks(set, model);
+    }
 }
 
 RC_GTEST_PROP(PageSetModel, RunsAreMaximalAndBridgeGaps, ()) {
