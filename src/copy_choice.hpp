@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <cstddef>
 #include <cstdint>
+#include <utility>
 #include <vector>
 
 #include "page_copy.hpp"
@@ -16,11 +17,14 @@ namespace dirtyring {
 class CopyChoice {
   public:
     [[nodiscard]] PageCopy choose() noexcept {
-        constexpr unsigned retry = 64;  // restores after which another one is tried
+        constexpr unsigned retry = 64;  // choices after which another one is tried
+        if (pages_ != 0) {
+            return ways_[used_].copy;  // not yet enough with this one
+        }
         if (trials_ < tries * ways_.size()) {
             used_ = trials_ % ways_.size();
-        } else if (++restores_ % retry == 0) {
-            used_ = restores_ / retry % ways_.size();
+        } else if (++choices_ % retry == 0) {
+            used_ = choices_ / retry % ways_.size();
         } else {
             used_ = best_;
         }
@@ -28,12 +32,15 @@ class CopyChoice {
     }
     /// What was chosen took so long for so many pages.
     void took(std::uint64_t pages, std::uint64_t nanoseconds) noexcept {
-        constexpr std::uint64_t enough = 16;  // for the time to say something
+        constexpr std::uint64_t enough = 64;  // for the time to say something
         constexpr double weight = 0.2;
-        if (pages < enough) {
+        pages_ += pages;
+        nanoseconds_ += pages != 0 ? nanoseconds : 0;
+        if (pages_ < enough) {
             return;
         }
-        const double each = static_cast<double>(nanoseconds) / static_cast<double>(pages);
+        const double each = static_cast<double>(std::exchange(nanoseconds_, 0)) /
+                            static_cast<double>(std::exchange(pages_, 0));
         double& cost = ways_[used_].cost;
         if (trials_ < tries * ways_.size()) {
             // The least: what comes in between only makes a way slower.
@@ -65,7 +72,9 @@ class CopyChoice {
     std::size_t trials_ = 0;                 // so far
     std::size_t best_ = 0;
     std::size_t used_ = 0;
-    unsigned restores_ = 0;
+    std::uint64_t pages_ = 0;  // copied by it since it was chosen, and
+    std::uint64_t nanoseconds_ = 0;
+    unsigned choices_ = 0;
 };
 
 }  // namespace dirtyring

@@ -88,7 +88,8 @@ TEST(PageCopyTest, PagesAreCopiedOnlyUpToTheirEnds) {
 
 // Which one it is for each of so many choices, where each way takes `cost(way)` a page.
 template <typename Cost>
-std::array<unsigned, 7> used_in(CopyChoice& choice, unsigned choices, const Cost& cost) {
+std::array<unsigned, 7> used_in(CopyChoice& choice, unsigned choices, const Cost& cost,
+                                std::uint64_t pages = 100) {
     std::array<unsigned, 7> used{};
     for (unsigned i = 0; i < choices; ++i) {
         const PageCopy copy = choice.choose();
@@ -97,7 +98,7 @@ std::array<unsigned, 7> used_in(CopyChoice& choice, unsigned choices, const Cost
             ++way;
         }
         ++used[way];
-        choice.took(100, 100 * cost(way));
+        choice.took(pages, pages * cost(way));
     }
     return used;
 }
@@ -131,6 +132,15 @@ TEST(CopyChoiceTest, AFewPagesDecideNothing) {
     const PageCopy first = choice.choose();
     choice.took(15, 1);
     EXPECT_EQ(choice.choose(), first);
+    choice.took(0, 1'000'000);
+    EXPECT_EQ(choice.choose(), first);
+}
+
+TEST(CopyChoiceTest, WhereFewPagesAreRestoredTheFastestIsFoundTooInTheEnd) {
+    CopyChoice choice;
+    const auto cost = [](std::size_t way) { return way == 1 ? 50U : 80U; };
+    used_in(choice, 1000, cost, 5);
+    EXPECT_GT(used_in(choice, 1000, cost, 5)[1], 950U);
 }
 
 }  // namespace
