@@ -22,6 +22,17 @@ bool PageSet::insert(std::uint64_t page) noexcept {
     return Inserter(*this).insert(page);
 }
 
+void PageSet::erase(std::uint64_t page) noexcept {
+    put_merged_into_bitmap();
+    words_[page / 64] &= ~(std::uint64_t{1} << (page % 64));
+    // A set that lives long would in the end be walked as a whole.
+    const std::size_t block = page / block_pages;
+    const std::uint64_t* const words = &words_[block * block_words];
+    if (std::all_of(words, words + block_words, [](std::uint64_t word) { return word == 0; })) {
+        touched_[block] = 0;
+    }
+}
+
 void PageSet::insert_word(std::size_t index, std::uint64_t bits) noexcept {
     const std::uint64_t room = capacity_ - std::uint64_t{index} * 64;
     if (room < 64) {

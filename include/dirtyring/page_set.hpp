@@ -41,7 +41,7 @@ class PageSet {
     [[nodiscard]] std::uint64_t capacity() const noexcept { return capacity_; }
     /// Pages in the set. Costs what walking it costs.
     [[nodiscard]] std::uint64_t size() const noexcept { return size(0, capacity_); }
-    /// True where nothing has been inserted since the last clear(). Costs no walk.
+    /// True where no page is in the set. Costs no walk.
     [[nodiscard]] bool empty() const noexcept {
         return merged_.empty() && (!used_ || touched_.empty() ||
                                    std::memchr(touched_.data(), 1, touched_.size()) == nullptr);
@@ -52,10 +52,7 @@ class PageSet {
     /// For many inserts in a row.
     class Inserter;
     /// Takes a page out. `page` must be below capacity().
-    void erase(std::uint64_t page) noexcept {
-        put_merged_into_bitmap();
-        words_[page / 64] &= ~(std::uint64_t{1} << (page % 64));
-    }
+    void erase(std::uint64_t page) noexcept;
     /// `page` must be below capacity().
     [[nodiscard]] bool contains(std::uint64_t page) const noexcept {
         return ((words_[page / 64] | merged_word(page / 64)) >> (page % 64) & 1) != 0;

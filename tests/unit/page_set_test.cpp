@@ -101,6 +101,16 @@ TEST(PageSet, ContainsWhatWasInsertedAndNoNeighbour) {
     }
 }
 
+TEST(PageSet, WithoutItsLastPageIsEmptyAgain) {
+    PageSet set = make(corner_capacity, corners);
+    for (const std::uint64_t page : corners) {
+        EXPECT_FALSE(set.empty());
+        set.erase(page);
+        EXPECT_FALSE(set.contains(page));
+    }
+    EXPECT_TRUE(set.empty());
+}
+
 TEST(PageSet, RunsJoinNeighboursAcrossWords) {
     EXPECT_EQ(runs(make(corner_capacity, corners)),
               (Runs{{0, 2}, {63, 2}, {4095, 2}, {262143, 2}, {299999, 1}}));
