@@ -40,7 +40,7 @@ PageContent PageStore::add(std::uint64_t number, const std::byte* bytes) noexcep
     }
     std::memcpy(copies_ + used_ * page_size, bytes, page_size);
     lines_[used_] = lines;
-    places_[number] = static_cast<std::uint32_t>(enough + used_++);
+    places_[number] = static_cast<std::uint32_t>(++used_);
     return find(number);
 }
 

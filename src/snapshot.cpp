@@ -60,6 +60,8 @@ struct Snapshot::State {
     [[nodiscard]] bool keeps_time() const { return options.state.system || vm; }
     /// Gives the nanoseconds that it took.
     [[nodiscard]] Result<std::uint64_t> restore_state() const;
+    PageContent content(std::uint64_t number, std::uint64_t offset, bool may_add,
+                        std::uint64_t& added);
     /// True where the time that it took says what copying takes.
     bool restore_pages(const Pages& pages, RestoreReport& report);
     template <typename Use>
@@ -140,6 +142,31 @@ void Snapshot::State::for_each_dirty(const Pages& pages, Use&& use) const {
     }
 }
 
+// Pages are asked for in ascending order. What is not on the list of the last restore is looked up
+// where it needs the fewest tables, each of which has a cache line for each page.
+PageContent Snapshot::State::content(std::uint64_t number, std::uint64_t offset, bool may_add,
+                                     std::uint64_t& added) {
+    // A second copy takes some 10 times as long to make, in memory that is new to the host, as it
+    // saves each time: it is for pages that have been in so many restores in a row.
+    constexpr std::uint32_t enough = 16;
+    constexpr std::uint32_t copied = enough + 1;
+    LastContents::Page page{.number = number, .walks = 0, .content = {}};
+    if (const LastContents::Page* const before = last.find(number)) {
+        page = *before;
+        page.walks += page.walks < enough ? 1U : 0U;
+    } else {
+        page.content = layer->find_any(number, offset);
+    }
+    if (page.walks == enough && may_add && page.content.lines != 0 && !options.replace) {
+        const PageContent copy = layer->store.find(number);
+        added += copy.bytes == nullptr ? 1U : 0U;
+        page.content = copy.bytes == nullptr ? layer->store.add(number, page.content.bytes) : copy;
+        page.walks = copied;
+    }
+    last.keep(page);
+    return page.content;
+}
+
 bool Snapshot::State::restore_pages(const Pages& pages, RestoreReport& report) {
     struct Job {
         std::byte* to = nullptr;
@@ -165,24 +192,8 @@ bool Snapshot::State::restore_pages(const Pages& pages, RestoreReport& report) {
     for_each_dirty(pages, [&](std::uint64_t number, const MemorySlot& slot, std::uint64_t page,
                               std::uint64_t offset) {
         ++report.pages;
-        PageContent from = last.find(number);
-        bool settled = !all;  // no copy is going to be made of it, or it has been
-        if (from.bytes == nullptr) {
-            from = layer->store.find(number);
-        }
-        if (from.bytes == nullptr) {
-            from = layer->find_below(number, offset);
-            if (!options.replace && !all && from.lines != 0) {
-                settled = added * one_in < report.pages && layer->store.wanted_enough(number);
-                if (settled) {
-                    from = layer->store.add(number, from.bytes);
-                    ++added;
-                }
-            }
-        }
-        if (settled) {
-            last.keep(number, from);
-        }
+        PageContent from = all ? layer->find_any(number, offset)
+                               : content(number, offset, added * one_in < report.pages, added);
         if (options.replace) {
             from = {options.replace(slot.guest_address + page * page_size, from.bytes)};
             if (from.bytes == nullptr) {

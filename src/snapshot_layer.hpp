@@ -54,7 +54,13 @@ struct Layer {
         const PageContent copy = store.find(number);
         return copy.bytes != nullptr ? copy : find_below(number, offset);
     }
-    /// As it is without this snapshot's own copies.
+    /// The same, but not necessarily the copy that is walked fastest: what a snapshot on top of no
+    /// other has in its store is in the image, too, and found there without a look at the store.
+    [[nodiscard]] PageContent find_any(std::uint64_t number, std::uint64_t offset) const {
+        return below != nullptr ? find(number, offset) : image->find(number, offset);
+    }
+
+  private:
     [[nodiscard]] PageContent find_below(std::uint64_t number, std::uint64_t offset) const {
         return below != nullptr ? below->find(number, offset) : image->find(number, offset);
     }

@@ -16,13 +16,14 @@ std::vector<std::uint64_t> walk(LastContents& last, const std::vector<std::uint6
     std::vector<std::uint64_t> known;
     last.begin();
     for (const std::uint64_t number : numbers) {
-        const PageContent content = last.find(number);
-        if (content.bytes != nullptr) {
-            EXPECT_EQ(content.bytes, &bytes);
-            EXPECT_EQ(content.lines, number);  // to tell one page's from another's
+        if (const LastContents::Page* const page = last.find(number)) {
+            EXPECT_EQ(page->number, number);
+            EXPECT_EQ(page->walks, 7U);
+            EXPECT_EQ(page->content.bytes, &bytes);
+            EXPECT_EQ(page->content.lines, number);  // to tell one page's from another's
             known.push_back(number);
         }
-        last.keep(number, {&bytes, number});
+        last.keep({.number = number, .walks = 7, .content = {&bytes, number}});
     }
     return known;
 }
@@ -55,7 +56,7 @@ TEST(LastContentsTest, AllocatesNothingOnceItHasGrown) {
     const std::uint64_t before = allocations();
     last.begin();
     for (const std::uint64_t number : numbers) {
-        last.keep(number, last.find(number));
+        last.keep(*last.find(number));
     }
     EXPECT_EQ(allocations(), before);
 }

@@ -47,20 +47,5 @@ TEST(PageStoreTest, GivesTheBytesThemselvesWhereItIsFull) {
     EXPECT_NE(store->find(7).bytes, nullptr);
 }
 
-TEST(PageStoreTest, APageIsWantedEnoughAfterAWhileAndOnlyThatPage) {
-    Result<PageStore> store = PageStore::create(100, 10);
-    ASSERT_TRUE(store);
-    int times = 1;
-    while (!store->wanted_enough(5)) {
-        EXPECT_EQ(store->find(5).bytes, nullptr);
-        ASSERT_LT(++times, 100);
-    }
-    EXPECT_GT(times, 2);  // pages that come back rarely are not worth a copy
-    EXPECT_FALSE(store->wanted_enough(6));
-    const Page page = page_with(std::byte{9});
-    store->add(5, page.data());
-    EXPECT_EQ(std::memcmp(store->find(5).bytes, page.data(), page_size), 0);
-}
-
 }  // namespace
 }  // namespace dirtyring
