@@ -76,7 +76,8 @@ struct RestoreReport {
     std::uint64_t changed = 0;  ///< of these, found different
     std::uint64_t hot = 0;      ///< pages that are left writable now
     bool everything = false;    ///< all of memory was compared, after a loss (docs/caveats.md)
-    std::uint64_t collect_nanoseconds = 0;  ///< reading what was written, and arming it again
+    /// Reading what was written, arming it again, and ending the epoch.
+    std::uint64_t collect_nanoseconds = 0;
     std::uint64_t copy_nanoseconds = 0;
     std::uint64_t state_nanoseconds = 0;  ///< registers of the vCPUs, and what they share
 };
