@@ -106,8 +106,9 @@ void HotPages::list_trials() {
     };
     add_where([&](std::uint64_t page) { return due(page); });
     due_ = to_try_.size();
-    add_where([&](std::uint64_t page) { return page >= hand_ && !due(page); });
-    add_where([&](std::uint64_t page) { return page < hand_ && !due(page); });
+    // Those that are due among them, too: when these are reached they are no longer hot.
+    add_where([&](std::uint64_t page) { return page >= hand_; });
+    add_where([&](std::uint64_t page) { return page < hand_; });
     next_try_ = 0;
     listed_ = true;
 }
