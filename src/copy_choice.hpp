@@ -72,8 +72,8 @@ class CopyChoice {
     std::size_t trials_ = 0;                 // so far
     std::size_t best_ = 0;
     std::size_t used_ = 0;
-    std::uint64_t pages_ = 0;  // copied by it since it was chosen, and
-    std::uint64_t nanoseconds_ = 0;
+    std::uint64_t pages_ = 0;        // copied by it since it was chosen
+    std::uint64_t nanoseconds_ = 0;  // that these took
     unsigned choices_ = 0;
 };
 

@@ -72,10 +72,9 @@ class HotPages {
     static constexpr std::uint8_t trial = 0x80;  // was hot at that level, armed in that round
     static constexpr std::uint8_t kind_bits = 0xe0;
     static constexpr std::uint8_t level_bits = 0x0f;
-    static constexpr unsigned levels =
-        12;  // at the last one a page is tried in one round of 32,768
-    static constexpr std::uint64_t period =
-        16;  // a page of level 0 is tried in one round of so many
+    // A page of level 0 is tried in one round of so many, one of the last level in one of 32,768.
+    static constexpr std::uint64_t period = 16;
+    static constexpr unsigned levels = 12;
 
     /// Pages that are alike in what is known of them. Some stay armed, to see how many are written
     /// in the next round too; what is long ago fades.
@@ -86,6 +85,7 @@ class HotPages {
         std::array<std::uint64_t, 2> members = {};  // that could, by the round's parity
         std::uint64_t asked = 0;
     };
+
     [[nodiscard]] std::uint8_t parity() const noexcept { return (round_ & 1) != 0 ? 0x10 : 0; }
     [[nodiscard]] bool pays(Class& pages) const noexcept;
     bool make_hot(std::uint64_t page, unsigned level);
